@@ -1,0 +1,5 @@
+//go:build race
+
+package acme
+
+const raceEnabled = true

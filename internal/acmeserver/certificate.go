@@ -1,0 +1,108 @@
+package acmeserver
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+
+	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/audit"
+	"github.com/certctl/certctl/internal/pki"
+	"github.com/certctl/certctl/internal/store"
+)
+
+// certificate answers with a certificate and its chain, without the root
+// (RFC 8555, Section 7.4.2).
+func (s *Server) certificate(r *request) (*response, error) {
+	if len(r.payload) > 0 {
+		return nil, notAsGet()
+	}
+	cert, err := s.cfg.Store.Certificate(r.Context(), r.args[0])
+	if errors.Is(err, store.ErrNotFound) || err == nil && (cert.AccountID != r.account.ID || cert.ProfileID != r.profile) {
+		return nil, noSuch("certificate")
+	}
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := s.cfg.Issuers[cert.IssuerID]
+	if !ok {
+		return nil, acme.ServerInternal("the issuer of this certificate is not there")
+	}
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.DER})
+	return &response{pem: append(chain, signer.ChainPEM()...)}, nil
+}
+
+// revokeCert revokes a certificate for its account or for the holder of its key
+// (RFC 8555, Section 7.6).
+func (s *Server) revokeCert(r *request) (*response, error) {
+	var req struct {
+		Certificate acme.Base64URL `json:"certificate"`
+		Reason      *int           `json:"reason"`
+	}
+	if err := acme.UnmarshalPayload(r.payload, &req); err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParseCertificate(req.Certificate)
+	if err != nil {
+		return nil, acme.Malformed("the certificate cannot be parsed")
+	}
+	reason := 0
+	if req.Reason != nil {
+		reason = *req.Reason
+	}
+	if !pki.ValidReason(reason) {
+		return nil, acme.BadRevocationReason("the reason code %d is not accepted; accepted are 0, 1, 3, 4, 5 and 9 (RFC 5280, Section 5.3.1)", reason)
+	}
+	cert, err := s.issued(r, parsed)
+	if err != nil {
+		return nil, err
+	}
+	actor := audit.CertificateKey(cert.Serial)
+	if r.account != nil {
+		actor = audit.Account(r.account.ID)
+	}
+	if err := s.mayRevoke(r, cert, parsed.PublicKey); err != nil {
+		return nil, err
+	}
+	err = s.cfg.Store.RevokeCertificate(r.Context(), actor, cert.Serial, reason)
+	if errors.Is(err, store.ErrConflict) {
+		return nil, acme.AlreadyRevoked("the certificate is revoked already")
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Lifecycle.Revoked()
+	return &response{}, nil
+}
+
+// issued finds the very certificate that was sent among those we issued.
+func (s *Server) issued(r *request, parsed *x509.Certificate) (*store.Certificate, error) {
+	serial, err := pki.FormatSerial(parsed.SerialNumber)
+	if err != nil {
+		return nil, noSuch("certificate")
+	}
+	cert, err := s.cfg.Store.Certificate(r.Context(), serial)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.Equal(cert.DER, parsed.Raw) {
+		return nil, noSuch("certificate")
+	}
+	return cert, err
+}
+
+func (s *Server) mayRevoke(r *request, cert *store.Certificate, key crypto.PublicKey) error {
+	if cert.ProfileID == "" || cert.ProfileID != r.profile {
+		return acme.Unauthorized("the certificate was not issued under profile %q", r.profile)
+	}
+	if r.account != nil {
+		if cert.AccountID != r.account.ID {
+			return acme.Unauthorized("the certificate was not issued to this account")
+		}
+		return nil
+	}
+	own, ok := key.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !own.Equal(r.key.Public()) {
+		return acme.Unauthorized("the request is signed neither by the certificate's account nor with its key")
+	}
+	return nil
+}

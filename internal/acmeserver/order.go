@@ -1,0 +1,316 @@
+package acmeserver
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/issuer"
+	"github.com/certctl/certctl/internal/lifecycle"
+	"github.com/certctl/certctl/internal/pki"
+	"github.com/certctl/certctl/internal/policy"
+	"github.com/certctl/certctl/internal/store"
+)
+
+const (
+	maxIdentifiers = 100
+	// finalizeWait is how long finalize waits for the certificate before it answers
+	// "processing".
+	finalizeWait = 2 * time.Second
+	// raceTries bounds how often a request that lost a race looks again.
+	raceTries = 3
+)
+
+// newOrder makes an order (RFC 8555, Section 7.4).
+func (s *Server) newOrder(r *request) (*response, error) {
+	var req acme.OrderRequest
+	if err := acme.UnmarshalPayload(r.payload, &req); err != nil {
+		return nil, err
+	}
+	ids, err := parseIdentifiers(req.Identifiers)
+	if err != nil {
+		return nil, err
+	}
+	if req.Profile != "" && req.Profile != r.profile {
+		return nil, acme.InvalidProfile("this directory has the profile %q only", r.profile)
+	}
+	for try := 1; ; try++ {
+		rules, err := s.mayOrder(r, ids)
+		if err == nil {
+			_, _, err = s.validity(rules.Profile(), timeOf(req.NotBefore), timeOf(req.NotAfter), s.cfg.Store.Now())
+		}
+		if err != nil {
+			return nil, err
+		}
+		n := store.NewOrder{
+			AccountID: r.account.ID, ProfileID: r.profile, ProfileRevision: rules.Profile().Revision,
+			Identifiers: ids, NotBefore: timeOf(req.NotBefore), NotAfter: timeOf(req.NotAfter),
+			OrderTTL: s.cfg.OrderTTL, AuthzTTL: s.cfg.AuthzTTL,
+			Trusted: rules.Profile().AuthMode == policy.TrustAuthenticated,
+		}
+		if !n.Trusted {
+			if n.Authorizations, err = newAuthorizations(rules.Profile(), ids); err != nil {
+				return nil, err
+			}
+		}
+		order, authzs, err := s.cfg.Store.CreateOrder(r.Context(), n)
+		if errors.Is(err, store.ErrConflict) && try < raceTries {
+			continue // the profile changed: judge under the new one
+		}
+		if err != nil {
+			return nil, err
+		}
+		resp := s.orderResponse(r, order, authzs)
+		resp.status = http.StatusCreated
+		return resp, nil
+	}
+}
+
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// parseIdentifiers reads the names of an order; one asked for twice counts once.
+func parseIdentifiers(asked []acme.Identifier) ([]acme.Identifier, error) {
+	if len(asked) == 0 {
+		return nil, acme.Malformed("the order names no identifier")
+	}
+	if len(asked) > maxIdentifiers {
+		return nil, acme.Malformed("the order has %d identifiers, more than %d", len(asked), maxIdentifiers)
+	}
+	ids := make([]acme.Identifier, 0, len(asked))
+	seen := make(map[acme.Identifier]bool, len(asked))
+	var problems []*acme.Problem
+	for _, a := range asked {
+		id, err := acme.ParseIdentifier(string(a.Type), a.Value)
+		var p *acme.Problem
+		if errors.As(err, &p) {
+			problems = append(problems, p.For(a))
+			continue
+		}
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	if len(problems) > 0 {
+		return nil, acme.Compound(problems)
+	}
+	return ids, nil
+}
+
+// mayOrder judges an order by the profile as it is now. It is asked when the order
+// is made and again when it is finalized.
+func (s *Server) mayOrder(r *request, ids []acme.Identifier) (*policy.Rules, error) {
+	rules, err := s.rules(r)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := s.cfg.Store.Grants(r.Context(), r.account.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := policy.Authorize(rules, ids, grants); err != nil {
+		return nil, err
+	}
+	signer, err := s.issuer(rules.Profile())
+	if err != nil {
+		return nil, err
+	}
+	names, ips := split(ids)
+	if err := signer.CheckNames(names, ips); err != nil {
+		return nil, acme.RejectedIdentifier("%v", err)
+	}
+	return rules, nil
+}
+
+// validity computes the life of a certificate that was ordered at the time given.
+// Dates that the client asked for are judged by when it asked.
+func (s *Server) validity(p *policy.Profile, notBefore, notAfter, ordered time.Time) (nb, na time.Time, err error) {
+	signer, err := s.issuer(p)
+	if err != nil {
+		return nb, na, err
+	}
+	now := s.cfg.Store.Now()
+	if notBefore.IsZero() && notAfter.IsZero() {
+		ordered = now
+	}
+	nb, na, err = p.Validity(notBefore, notAfter, ordered, signer.NotAfter())
+	if err == nil && !na.After(now) {
+		err = acme.Malformed("the notAfter that was asked for, %s, has passed", na.Format(time.RFC3339))
+	}
+	return nb, na, err
+}
+
+// rules returns the profile that the URL names.
+func (s *Server) rules(r *request) (*policy.Rules, error) {
+	rules, err := s.cfg.Store.Profile(r.Context(), r.profile)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, noSuch("profile")
+	}
+	return rules, err
+}
+
+func (s *Server) issuer(p *policy.Profile) (*issuer.Local, error) {
+	signer, ok := s.cfg.Issuers[p.IssuerID]
+	if !ok {
+		return nil, acme.ServerInternal("the issuer of profile %q is not there", p.ID)
+	}
+	return signer, nil
+}
+
+func split(ids []acme.Identifier) (names []string, ips []netip.Addr) {
+	for _, id := range ids {
+		if id.Type == acme.IP {
+			ips = append(ips, netip.MustParseAddr(id.Value))
+		} else {
+			names = append(names, id.Value)
+		}
+	}
+	return names, ips
+}
+
+// order reads an order (RFC 8555, Section 7.4).
+func (s *Server) order(r *request) (*response, error) {
+	if len(r.payload) > 0 {
+		return nil, notAsGet()
+	}
+	order, authzs, err := s.ownOrder(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.orderResponse(r, order, authzs), nil
+}
+
+// ownOrder returns the order in the URL if it is the account's and the profile's.
+func (s *Server) ownOrder(r *request) (*acme.Order, []acme.Authorization, error) {
+	order, authzs, err := s.cfg.Store.Order(r.Context(), r.args[0])
+	if errors.Is(err, store.ErrNotFound) || err == nil && (order.AccountID != r.account.ID || order.ProfileID != r.profile) {
+		return nil, nil, noSuch("order")
+	}
+	return order, authzs, err
+}
+
+// finalize issues the order's certificate for a CSR (RFC 8555, Section 7.4). Sent
+// again with the same CSR it answers with the order as it is: some clients poll
+// that way.
+func (s *Server) finalize(r *request) (*response, error) {
+	var req acme.FinalizeRequest
+	if err := acme.UnmarshalPayload(r.payload, &req); err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256(req.CSR)
+	for try := 1; ; try++ {
+		order, authzs, err := s.ownOrder(r)
+		if err != nil {
+			return nil, err
+		}
+		switch status := order.Status(authzs, s.cfg.Store.Now()); {
+		case status == acme.StatusReady:
+		case !order.ClaimedAt.IsZero() && bytes.Equal(order.CSRHash, hash[:]):
+			return s.orderResponse(r, order, authzs), nil
+		default:
+			return nil, notReady(order, status)
+		}
+		done, err := s.claim(r, order, req.CSR, hash[:])
+		if errors.Is(err, store.ErrConflict) && try < raceTries {
+			continue // another finalize won, or the profile changed
+		}
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case err := <-done:
+			if err != nil && !errors.Is(err, store.ErrConflict) {
+				s.cfg.Log.Error("order stays claimed and will be taken up again", "order", order.ID, "error", err)
+			}
+		case <-time.After(finalizeWait):
+		}
+		order, authzs, err = s.cfg.Store.Order(r.Context(), order.ID)
+		if err != nil {
+			return nil, err
+		}
+		return s.orderResponse(r, order, authzs), nil
+	}
+}
+
+func notReady(order *acme.Order, status acme.Status) error {
+	p := acme.OrderNotReady("the order is %s, not ready", status)
+	if order.Problem != nil {
+		p.Subproblems = []*acme.Problem{order.Problem}
+	}
+	return p
+}
+
+// claim judges order and CSR once more, records what will be signed and has it
+// signed. The channel tells when that is done; the request need not live so long.
+func (s *Server) claim(r *request, order *acme.Order, der, hash []byte) (<-chan error, error) {
+	ids := order.Names()
+	rules, err := s.mayOrder(r, ids)
+	if err != nil {
+		return nil, err
+	}
+	p := rules.Profile()
+	if order.Trusted() && p.AuthMode != policy.TrustAuthenticated {
+		return nil, acme.Unauthorized("profile %q no longer trusts its accounts; make a new order and validate its names", p.ID)
+	}
+	signer, err := s.issuer(p)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := pki.ParseCSR(der)
+	if err != nil {
+		return nil, acme.BadCSR("%v", err)
+	}
+	if err := policy.MatchCSR(csr, ids, p.KeyTypes, r.key.Public(), signer.Chain()[0].PublicKey, signer.Root().PublicKey); err != nil {
+		return nil, err
+	}
+	c := &store.Claim{
+		OrderID: order.ID, AccountID: order.AccountID, ProfileID: order.ProfileID, ProfileRevision: p.Revision,
+		Identifiers: ids, IssuerID: p.IssuerID, CSR: der, CSRHash: hash,
+	}
+	if c.Serial, err = pki.NewSerial(rand.Reader); err != nil {
+		return nil, err
+	}
+	if c.NotBefore, c.NotAfter, err = s.validity(p, order.NotBefore, order.NotAfter, order.CreatedAt); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Store.ClaimOrder(r.Context(), c, lifecycle.ClaimLease); err != nil {
+		return nil, err
+	}
+	return s.cfg.Lifecycle.Begin(r.Context(), c, p, csr), nil
+}
+
+// orderResponse is the order object (RFC 8555, Section 7.1.3) with its Location,
+// which cert-manager polls after finalize.
+func (s *Server) orderResponse(r *request, order *acme.Order, authzs []acme.Authorization) *response {
+	status := order.Status(authzs, s.cfg.Store.Now())
+	o := &acme.OrderObject{
+		Status:      status,
+		Expires:     order.ExpiresAt,
+		Identifiers: order.Names(),
+		NotBefore:   order.NotBefore,
+		NotAfter:    order.NotAfter,
+		Error:       order.Problem,
+		Finalize:    r.resourceURL("finalize", order.ID),
+	}
+	for _, id := range order.AuthzIDs() {
+		o.Authorizations = append(o.Authorizations, r.resourceURL("authz", id))
+	}
+	resp := &response{body: o, location: r.resourceURL("order", order.ID)}
+	switch status {
+	case acme.StatusValid:
+		o.Certificate = r.resourceURL("cert", order.Serial)
+	case acme.StatusProcessing:
+		resp.retryAfter = time.Second
+	}
+	return resp
+}

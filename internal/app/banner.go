@@ -1,0 +1,121 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/certctl/certctl/internal/policy"
+)
+
+// banner tells what an operator needs next, and what to worry about. The same
+// warnings go to the audit log.
+func (s *server) banner(ctx context.Context, out io.Writer) error {
+	profiles, err := s.store.Profiles(ctx, false)
+	if err != nil {
+		return err
+	}
+	warnings := s.warnings(profiles)
+	if err := s.store.RecordStart(ctx, map[string]any{"external_urls": s.cfg.ExternalURLs, "warnings": warnings}); err != nil {
+		return err
+	}
+	roots, err := filepath.Abs(s.rootsFile)
+	if err != nil {
+		return err
+	}
+	origin := s.cfg.ExternalURLs[0]
+	local := s.issuers[localIssuer]
+
+	fmt.Fprint(out, "\ncertctl is ready.\n\n")
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, p := range profiles {
+		fmt.Fprintf(table, "  Directory\t%s/acme/profile/%s/directory\t(%s)\n", origin, p.ID, reach(p))
+	}
+	fmt.Fprintf(table, "  Root\t%s\t(also %s/roots.pem)\n", roots, origin)
+	fmt.Fprintf(table, "  Fingerprint\tSHA-256 %s\t\n", local.RootFingerprint())
+	fmt.Fprintf(table, "  API\t%s/api/v1\t(certctl --help)\n", origin)
+	if s.newKey != "" {
+		fmt.Fprintf(table, "  API key\t%s\t(shown this once)\n", s.newKey)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(out, "\n  Note: %s\n", w)
+	}
+	if command := s.tryIt(origin, roots, profiles); command != "" {
+		fmt.Fprintf(out, "\n  Get a first certificate from another terminal:\n\n    %s\n", command)
+	}
+	if s.newKey != "" {
+		fmt.Fprintf(out, "\n  Look at what happened:\n\n    export CERTCTL_API_KEY=%s CERTCTL_ROOTS_FILE=%s\n    certctl order list\n", s.newKey, roots)
+	}
+	_, err = fmt.Fprintln(out)
+	return err
+}
+
+// reach says in a few words what a profile gives.
+func reach(p policy.Profile) string {
+	what := strings.Join(append(append([]string{}, p.AllowedDomains...), p.AllowedIPRanges...), " ")
+	if what == "" {
+		what = "what EAB keys name"
+	}
+	const most = 60
+	if len(what) > most {
+		what = what[:most] + "…"
+	}
+	return string(p.AuthMode) + ": " + what
+}
+
+// warnings tells what can surprise.
+func (s *server) warnings(profiles []policy.Profile) []string {
+	warnings := []string{}
+	if domains, _ := s.issuers[localIssuer].Permitted(); len(domains) == 0 {
+		warnings = append(warnings, "this root has no name constraints: whoever trusts it trusts this server for every name on the Internet. "+
+			"To confine it, start in a new data folder with CERTCTL_CA_PERMITTED_DOMAINS.")
+	}
+	if s.cfg.PublicURL == "" {
+		warnings = append(warnings, "CERTCTL_PUBLIC_URL is not set: certificates carry no pointers to a CRL or to their issuer.")
+	}
+	for _, p := range profiles {
+		for _, w := range p.Warnings() {
+			warnings = append(warnings, fmt.Sprintf("profile %s: %s", p.ID, w))
+		}
+	}
+	return warnings
+}
+
+// tryIt returns a command that works when it is pasted, or "" when there is no
+// profile that gives a name to everybody.
+func (s *server) tryIt(origin, roots string, profiles []policy.Profile) string {
+	for _, p := range profiles {
+		if p.ID != firstProfileID || p.AuthMode != policy.TrustAuthenticated || p.EABRequired || s.cfg.ACMEServer.EABRequired {
+			continue
+		}
+		for _, name := range p.AllowedDomains {
+			switch name {
+			case ".test":
+				name = "hello.test"
+			case ".localhost":
+				name = "hello.localhost"
+			case "localhost":
+			default:
+				continue
+			}
+			agree := "--accept-tos "
+			return fmt.Sprintf("LEGO_CA_CERTIFICATES=%s lego --server %s/acme/profile/%s/directory \\\n      --email you@example.com %s--http --domains %s --path ./lego run",
+				shellQuote(roots), origin, p.ID, agree, name)
+		}
+	}
+	return ""
+}
+
+// shellQuote quotes a path for a shell when it has to be.
+func shellQuote(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}

@@ -1,0 +1,81 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/pki"
+	"github.com/certctl/certctl/internal/policy"
+	"github.com/certctl/certctl/internal/store"
+)
+
+const (
+	// ClaimLease is how long a claim belongs to who made it.
+	ClaimLease = 15 * time.Second
+	// takeAtOnce bounds how many claims are taken over in one step.
+	takeAtOnce = 64
+)
+
+// Begin issues a claim in the background. The channel tells when that is done;
+// the caller need not wait so long, Run does.
+func (l *Lifecycle) Begin(ctx context.Context, c *store.Claim, p *policy.Profile, csr *pki.CSR) <-chan error {
+	done := make(chan error, 1)
+	background := context.WithoutCancel(ctx) // a client that hangs up ends nothing
+	l.issuing.Go(func() { done <- l.Issue(background, c, p, csr) })
+	return done
+}
+
+// Issue signs a claim under the profile that it was made with, and ends its
+// order: with the certificate, or with a problem when it can never be signed. An
+// error means that the claim stands and will be taken over.
+func (l *Lifecycle) Issue(ctx context.Context, c *store.Claim, p *policy.Profile, csr *pki.CSR) error {
+	der, refusal := l.sign(ctx, c, p, csr)
+	if refusal != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.cfg.Log.Error("order cannot be issued", "order", c.OrderID, "serial", c.Serial, "error", refusal)
+		return l.cfg.Store.FailOrder(ctx, c, acme.ServerInternal("the issuer %s refused to sign this certificate", c.IssuerID))
+	}
+	return l.cfg.Store.FinishOrder(ctx, c, der)
+}
+
+func (l *Lifecycle) sign(ctx context.Context, c *store.Claim, p *policy.Profile, csr *pki.CSR) ([]byte, error) {
+	signer, ok := l.cfg.Issuers[c.IssuerID]
+	if !ok {
+		return nil, fmt.Errorf("issuer %s is not configured", c.IssuerID)
+	}
+	return signer.Issue(ctx, p.Leaf(csr, c.Identifiers, c.Serial, c.NotBefore, c.NotAfter))
+}
+
+// takeClaims finishes claims that their makers left.
+func (l *Lifecycle) takeClaims(ctx context.Context) error {
+	claims, err := l.cfg.Store.TakeClaims(ctx, ClaimLease, takeAtOnce)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range claims {
+		if err := l.reissue(ctx, &claims[i]); err != nil && !errors.Is(err, store.ErrConflict) {
+			errs = append(errs, fmt.Errorf("order %s: %w", claims[i].OrderID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reissue signs a claim from what it recorded.
+func (l *Lifecycle) reissue(ctx context.Context, c *store.Claim) error {
+	l.cfg.Log.Warn("taking over an order that was claimed and not finished", "order", c.OrderID, "serial", c.Serial)
+	p, err := l.cfg.Store.ProfileRevision(ctx, c.ProfileID, c.ProfileRevision)
+	if err != nil {
+		return err
+	}
+	csr, err := pki.ParseCSR(c.CSR)
+	if err != nil {
+		return err
+	}
+	return l.Issue(ctx, c, &p, csr)
+}

@@ -1,0 +1,110 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/store"
+	"github.com/certctl/certctl/internal/validate"
+)
+
+const (
+	// ValidationLease is how long an attempt belongs to who took it: longer than a
+	// probe can take.
+	ValidationLease = 45 * time.Second
+	// maxAttempts bounds how often a refused connection is tried again. Some clients
+	// open their listener only after they said that they are ready.
+	maxAttempts = 6
+	// maxQueued bounds the attempts that wait in memory; more wait in the store.
+	maxQueued = 4096
+)
+
+// retryAfter is the pause before the attempt after the given one: 8.5 seconds in
+// all.
+func retryAfter(attempt int) time.Duration {
+	return time.Duration(attempt) * 500 * time.Millisecond
+}
+
+// Validate hands over an attempt that a response to a challenge has leased. It
+// does not wait.
+func (l *Lifecycle) Validate(v *store.Validation) {
+	queue, ok := l.validations[v.Authorization.Attempted]
+	if ok && queue.put(v) {
+		return
+	}
+	l.cfg.Log.Warn("validation waits in the database", "authorization", v.Authorization.ID, "challenge", v.Authorization.Attempted)
+}
+
+// takeValidations takes up attempts that are due: retries, and those whose lease
+// ran out.
+func (l *Lifecycle) takeValidations(ctx context.Context) error {
+	for t, queue := range l.validations {
+		room := min(maxQueued-queue.len(), 256)
+		if room <= 0 {
+			continue
+		}
+		taken, err := l.cfg.Store.TakeValidations(ctx, t, ValidationLease, room)
+		if err != nil {
+			return err
+		}
+		for i := range taken {
+			l.Validate(&taken[i])
+		}
+	}
+	return nil
+}
+
+// validator works on one attempt after another.
+func (l *Lifecycle) validator(ctx context.Context, queue *fairQueue) {
+	for {
+		v, ok := queue.take()
+		if !ok {
+			return
+		}
+		if err := l.attempt(ctx, v); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
+			l.cfg.Log.Error("validation was not recorded", "authorization", v.Authorization.ID, "error", err)
+		}
+		queue.done(v)
+	}
+}
+
+// attempt probes once and records what came of it. A shutdown in the middle
+// records nothing: the lease runs out and the attempt is made again.
+func (l *Lifecycle) attempt(ctx context.Context, v *store.Validation) error {
+	a := &v.Authorization
+	account, err := l.cfg.Store.Account(ctx, a.AccountID)
+	if err != nil {
+		return err
+	}
+	outcome := l.cfg.Probe(ctx, a.Attempted, validate.Target{
+		Identifier:       a.Identifier,
+		Token:            a.Token,
+		KeyAuthorization: acme.KeyAuthorization(a.Token, account.Key),
+		RedirectAllowed:  l.redirects(ctx, a),
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if outcome.Problem != nil && outcome.Retry && v.Attempt < maxAttempts {
+		return l.cfg.Store.RetryValidation(ctx, v, retryAfter(v.Attempt))
+	}
+	if outcome.Problem != nil {
+		l.cfg.Log.Info("validation failed", "authorization", a.ID, "identifier", a.Identifier.Value, "problem", outcome.Problem.Detail)
+	}
+	return l.cfg.Store.FinishValidation(ctx, v, outcome.Problem, l.cfg.AuthzTTL, outcome.Trace)
+}
+
+// redirects tells which other hosts a validation may be sent to: names that the
+// profile itself would issue for.
+func (l *Lifecycle) redirects(ctx context.Context, a *acme.Authorization) func(host string) bool {
+	return func(host string) bool {
+		rules, err := l.cfg.Store.Profile(ctx, a.ProfileID)
+		if err != nil {
+			return false
+		}
+		id, err := acme.ParseIdentifier(string(acme.DNS), host)
+		return err == nil && rules.Names(id)
+	}
+}

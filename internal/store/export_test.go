@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// What the tests may see and do that callers may not.
+
+// Tx is what a change works on.
+type Tx = tx
+
+// Exec runs a statement.
+func (t *tx) Exec(sql string, args ...any) (int, error) { return t.exec(sql, args...) }
+
+// Query calls fn for each row.
+func (t *tx) Query(sql string, fn func()) error {
+	return t.query(sql, nil, func(row) error {
+		fn()
+		return nil
+	})
+}
+
+// Interrupt hands a channel to the writer's connection, as a store that ran
+// changes under their requests' contexts would.
+func (t *tx) Interrupt(done <-chan struct{}) { t.c.SetInterrupt(done) }
+
+// Change runs a change of the test's own.
+func (s *Store) Change(ctx context.Context, apply func(*Tx) error) error {
+	return s.writer.do(ctx, apply)
+}
+
+// Fault has f called before and after each COMMIT; an error of it is taken for
+// the COMMIT's. It must be set while no change is under way.
+func (s *Store) Fault(f func(committed bool) error) { s.writer.fault = f }
+
+// QueueLength is how many changes can wait for the writer.
+func (s *Store) QueueLength() (waiting, most int) { return len(s.writer.queue), cap(s.writer.queue) }
+
+// Advance moves the store's clock forward; with a wall clock that stands still
+// it is all the time that passes.
+func (s *Store) Advance(d time.Duration) { s.clock.Add(d.Milliseconds()) }
+
+// NonceBlocks is how many blocks of nonces are in memory.
+func (s *Store) NonceBlocks() int {
+	s.nonces.mu.Lock()
+	defer s.nonces.mu.Unlock()
+	return len(s.nonces.blocks)
+}
+
+// NonceBlockSize is how many nonces a block is for.
+const NonceBlockSize = nonceBlockSize
+
+// Dir is the data folder.
+func (s *Store) Dir() string { return s.cfg.Dir }
+
+// Settings is the configuration that the store was opened with.
+func (s *Store) Settings() Config { return s.cfg }
+
+// Rows returns what a query returns, blobs in hexadecimal, seen by the writer's
+// connection when onWriter is set.
+func (s *Store) Rows(t testing.TB, onWriter bool, sql string, args ...any) [][]string {
+	t.Helper()
+	var rows [][]string
+	query := func(c *conn) error {
+		rows = nil
+		return c.query(sql, args, func(r row) error {
+			columns := make([]string, r.s.ColumnCount())
+			for i := range columns {
+				switch r.s.ColumnType(i) {
+				case sqlite.TypeNull:
+					columns[i] = "NULL"
+				case sqlite.TypeBlob:
+					columns[i] = hex.EncodeToString(r.bytes(i))
+				default:
+					columns[i] = r.text(i)
+				}
+			}
+			rows = append(rows, columns)
+			return nil
+		})
+	}
+	var err error
+	if onWriter {
+		err = s.writer.do(context.Background(), func(t *tx) error { return query(t.conn) })
+	} else {
+		err = s.read(context.Background(), query)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return rows
+}
+
+// Dump is every row of every table.
+func (s *Store) Dump(t testing.TB) string {
+	t.Helper()
+	var b strings.Builder
+	for _, table := range s.Rows(t, false, `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`) {
+		b.WriteString(table[0] + "\n")
+		for _, row := range s.Rows(t, false, `SELECT * FROM `+table[0]+` ORDER BY 1, 2`) {
+			b.WriteString("\t" + strings.Join(row, " | ") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// RefuseEvents makes the database refuse every audit event from now on.
+func (s *Store) RefuseEvents(t testing.TB) {
+	t.Helper()
+	if err := s.writer.do(context.Background(), func(t *tx) error {
+		_, err := t.exec(`CREATE TRIGGER refuse BEFORE INSERT ON audit_events BEGIN SELECT RAISE(ABORT, 'refused by the test'); END`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Crash returns a store over what a killed process would leave behind: the
+// database files as they are now, without an orderly stop.
+func (s *Store) Crash(t testing.TB) *Store {
+	t.Helper()
+	cfg := s.cfg
+	cfg.Dir = t.TempDir()
+	for _, name := range []string{"certctl.db", "certctl.db-wal"} {
+		b, err := os.ReadFile(filepath.Join(s.cfg.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(cfg.Dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.Advance(time.Duration(max(0, s.clock.Load()-after.clock.Load())) * time.Millisecond)
+	t.Cleanup(func() { after.Close() })
+	return after
+}

@@ -1,0 +1,263 @@
+// Package store keeps every fact of the CA in a SQL database and makes every
+// transition between them: one guarded statement, with its audit event, in one
+// transaction.
+//
+// What it promises its callers:
+//
+//   - Durability. A method that returned nil is on disk: it survives kill -9 and
+//     power loss.
+//   - Atomicity. A method that returned an error changed nothing, unless the
+//     disk itself failed during the commit.
+//   - Guards. A transition names the state it starts from; when another caller
+//     was first it returns ErrConflict, and exactly one caller wins.
+//   - Time. Every stored "when" comes from one clock that never runs backwards.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/policy"
+)
+
+// Config says where the store is and what it enforces.
+type Config struct {
+	// Dir is the data folder. It is created, readable by its owner only.
+	Dir string
+	// SecretKey seals the secrets; 32 bytes (LoadSecretKey).
+	SecretKey []byte
+	// NonceTTL is how long a nonce can be used.
+	NonceTTL time.Duration
+	// EABRequired makes every profile require an external account key.
+	EABRequired bool
+	// Limits are spent in the transaction of what they limit.
+	Limits Limits
+	// Now is the wall clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Limits bounds what one account may do. A zero limit is off.
+type Limits struct {
+	// Orders is how many orders an account may place in a time.
+	Orders policy.Limit
+	// OpenOrders is how many unfinished orders an account may have at once.
+	OpenOrders int
+	// Responds is how often one challenge may be responded to in a time.
+	Responds policy.Limit
+}
+
+// Store is the database of one CA.
+type Store struct {
+	cfg     Config
+	lock    *os.File
+	writer  *writer
+	readers chan *conn
+	secrets *sealer
+	nonces  *nonces
+	clock   atomic.Int64 // the last time told, milliseconds
+	closing sync.Once
+	closed  error // of the first Close
+
+	accounts cache[string, *acme.Account]
+	profiles cache[string, *policy.Rules]
+	grants   cache[string, []policy.EABGrant]
+	apiKeys  cache[string, APIKey]
+}
+
+const readerCount = 4
+
+// Open opens the store in its folder, makes or migrates its tables and takes up
+// its nonces. Its errors are one line for the operator: ErrLocked, ErrSecretKey,
+// or what the file system said.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	secrets, err := newSealer(cfg.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, lock: lock, secrets: secrets, readers: make(chan *conn, readerCount)}
+	path := filepath.Join(cfg.Dir, "certctl.db")
+	if err := s.open(ctx, path); err != nil {
+		return nil, errors.Join(fmt.Errorf("database %s: %w", path, err), s.closeFiles())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string) error {
+	// SQLite would make a file that everybody can read.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	c, err := openConn(path, false)
+	if err != nil {
+		return err
+	}
+	if err := migrate(c); err != nil {
+		return errors.Join(err, c.close())
+	}
+	for range readerCount {
+		r, err := openConn(path, true)
+		if err != nil {
+			return errors.Join(err, c.close())
+		}
+		s.readers <- r
+	}
+	s.writer = newWriter(c, func() int64 { return s.Now().UnixMilli() })
+	if err := s.checkSecretKey(ctx); err != nil {
+		return err
+	}
+	// No other process can hold a lease: the folder is locked.
+	if err := s.releaseLeases(ctx); err != nil {
+		return err
+	}
+	return s.openNonces(ctx)
+}
+
+// Close saves the nonces, lets changes and reads under way finish and closes the
+// database. Nonces that were saved are accepted after the next start.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		err := s.saveNonces(context.Background())
+		s.closed = errors.Join(err, s.closeFiles())
+	})
+	return s.closed
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	readers := len(s.readers)
+	if s.writer != nil {
+		s.writer.close()
+		readers = readerCount // some may be in use, and come back
+	}
+	for range readers {
+		errs = append(errs, (<-s.readers).close())
+	}
+	// The last connection to close takes the log into the database, which one that
+	// only reads cannot.
+	if s.writer != nil {
+		errs = append(errs, s.writer.conn.close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// Now is the store's clock: the wall clock in whole milliseconds, but never
+// running backwards.
+func (s *Store) Now() time.Time {
+	now := s.cfg.Now().UnixMilli()
+	for {
+		last := s.clock.Load()
+		if now <= last {
+			return msTime(last)
+		}
+		if s.clock.CompareAndSwap(last, now) {
+			return msTime(now)
+		}
+	}
+}
+
+func msTime(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+// NewID returns a time-ordered id: 48 bits of milliseconds and 80 random bits in
+// 26 characters, so that inserts go to the right edge of an index.
+func (s *Store) NewID() string {
+	return newID(s.Now())
+}
+
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+func newID(now time.Time) string {
+	var b [16]byte
+	ms := uint64(now.UnixMilli())
+	for i := range 6 {
+		b[i] = byte(ms >> (40 - 8*i))
+	}
+	rand.Read(b[6:])
+	return idEncoding.EncodeToString(b[:])
+}
+
+// read runs fn on a connection that sees one snapshot per statement; ErrClosed
+// after Close.
+func (s *Store) read(ctx context.Context, fn func(c *conn) error) error {
+	select {
+	case c := <-s.readers:
+		defer func() { s.readers <- c }()
+		return fn(c)
+	case <-s.writer.quit:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// snapshot runs fn on a connection whose statements all see one state of the
+// database.
+func (s *Store) snapshot(ctx context.Context, fn func(c *conn) error) error {
+	return s.read(ctx, func(c *conn) (err error) {
+		if _, err := c.exec("BEGIN"); err != nil {
+			return err
+		}
+		// Also when fn panics: the next reader starts a transaction of its own.
+		defer func() {
+			_, end := c.exec("COMMIT")
+			err = errors.Join(err, end)
+		}()
+		return fn(c)
+	})
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrate brings the tables to the newest version, one transaction a version. A
+// database that a newer certctl wrote is refused.
+func migrate(c *conn) error {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	var version int64
+	if err := c.query("PRAGMA user_version", nil, func(r row) error {
+		version = r.int(0)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if int(version) > len(names) {
+		return fmt.Errorf("it was written by a newer certctl (schema %d, this one knows %d)", version, len(names))
+	}
+	for i, name := range names[version:] {
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		script := fmt.Sprintf("%s;\nPRAGMA user_version = %d;", text, int(version)+i+1)
+		if err := sqlitex.ExecScript(c.c, script); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
