@@ -31,15 +31,6 @@ type Identifier struct {
 // without the trailing dot.
 const maxName = 253
 
-// aLabels checks labels that begin with "xn--". It maps nothing: an A-label
-// that stands for something IDNA would have mapped away is no A-label.
-var aLabels = idna.New(
-	idna.ValidateForRegistration(),
-	idna.BidiRule(),
-	idna.CheckJoiners(true),
-	idna.Transitional(false),
-)
-
 // ParseIdentifier checks an identifier that a client sent and returns it in
 // canonical form: names as lower-case A-labels, addresses as RFC 5952 writes
 // them. The error is a *Problem: unsupportedIdentifier for a type other than
@@ -153,11 +144,9 @@ func checkLabel(name, label string) *Problem {
 	// ASCII-Compatible Encoding prefix 'xn--' [...] are properly encoded"
 	// (RFC 8555, Section 7.1.4).
 	if strings.HasPrefix(label, "xn--") {
-		unicode, err := aLabels.ToUnicode(label)
-		if err != nil || isASCII(unicode) {
-			return Malformed("the label %q of the DNS name %q is not valid IDNA", label, name)
-		}
-		if ascii, err := aLabels.ToASCII(unicode); err != nil || ascii != label {
+		// The rules for registration map nothing: an A-label of what IDNA would
+		// have mapped away is no A-label.
+		if _, err := idna.Registration.ToUnicode(label); err != nil {
 			return Malformed("the label %q of the DNS name %q is not valid IDNA", label, name)
 		}
 	}

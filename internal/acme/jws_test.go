@@ -324,7 +324,7 @@ func TestMissingNonceAndURL(t *testing.T) {
 		if j.Nonce != "" {
 			t.Errorf("%s: nonce is %q", name, j.Nonce)
 		}
-		if _, ok := NewNonceSealer(make([]byte, 32)).Open(j.Nonce); ok {
+		if _, ok := testSealer(0).Open(j.Nonce); ok {
 			t.Errorf("%s: the nonce opens", name)
 		}
 		wantProblem(t, j.CheckURL(testURL), ErrMalformed, "no url")
@@ -371,6 +371,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"signature of zeros", flattened(protected, payload, b64(zeros)), p256.Key, ErrMalformed},
 		{"signature too short", flattened(protected, payload, b64(string(raw[:63]))), p256.Key, ErrMalformed},
 		{"signature with a zero in front", flattened(protected, payload, b64("\x00"+string(raw))), p256.Key, ErrMalformed},
+		{"signature with a zero between r and s", flattened(protected, payload, b64(string(raw[:32])+"\x00"+string(raw[32:]))), p256.Key, ErrMalformed},
 		{"signature in DER", flattened(protected, payload, b64(derSignature(t, p256, protected+"."+payload))), p256.Key, ErrMalformed},
 		{"signature over the decoded payload", flattened(protected, payload, b64(string(p256.sign(protected+`.{"a":1}`)))), p256.Key, ErrMalformed},
 		{"ES384 with a P-256 key", signers()["ES384"].jws(kidHeader("ES384"), "{}"), p256.Key, ErrBadSignatureAlgorithm},
@@ -491,7 +492,7 @@ func FuzzParseJWS(f *testing.F) {
 		object, err := jose.ParseSignedJSON(string(body), []jose.SignatureAlgorithm{
 			jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.EdDSA})
 		if err != nil {
-			t.Skip(err)
+			return
 		}
 		if got := object.Signatures[0].Protected; got.Algorithm != j.Algorithm || got.KeyID != j.KeyID || got.Nonce != j.Nonce {
 			t.Fatalf("go-jose reads %+v, we %+v", got, j)

@@ -84,8 +84,10 @@ func TestParseKeyChange(t *testing.T) {
 		t.Errorf("%v, %v", key, err)
 	}
 	// What the caller forgot must not match what the client left out.
-	_, err = ParseKeyChange([]byte(fresh.jws(header(fresh, ""), change("", old.jwk()))), "", "", old.Key)
-	wantProblem(t, err, ErrMalformed, "")
+	_, err = ParseKeyChange([]byte(fresh.jws(header(fresh, ""), right)), "", testKid, old.Key)
+	wantProblem(t, err, ErrMalformed, "URL")
+	_, err = ParseKeyChange([]byte(fresh.jws(rightHeader, change("", old.jwk()))), keyChangeURL, "", old.Key)
+	wantProblem(t, err, ErrMalformed, "account")
 	_, err = ParseKeyChange([]byte(fresh.jws(rightHeader, right)), keyChangeURL, testKid, nil)
 	wantProblem(t, err, ErrMalformed, "oldKey")
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"hash"
 	"sync"
 	"time"
@@ -53,21 +54,20 @@ type nonceScratch struct {
 	text [nonceText]byte
 }
 
-// NewNonceSealer makes a NonceSealer with a secret key of 32 octets. It panics
-// when key has another length.
-func NewNonceSealer(key []byte) *NonceSealer {
+// NewNonceSealer makes a NonceSealer with a secret key of 32 octets.
+func NewNonceSealer(key []byte) (*NonceSealer, error) {
 	if len(key) != 32 {
-		panic("acme: a nonce key has 32 bytes")
+		return nil, fmt.Errorf("a nonce key has 32 bytes, not %d", len(key))
 	}
 	mask, err := aes.NewCipher(deriveKey(key, "certctl nonce mask"))
 	if err != nil {
-		panic(err) // the key has a valid length
+		return nil, err
 	}
 	s := &NonceSealer{macKey: deriveKey(key, "certctl nonce mac"), mask: mask}
 	s.scratch.New = func() any {
 		return &nonceScratch{mac: hmac.New(sha256.New, s.macKey)}
 	}
-	return s
+	return s, nil
 }
 
 func deriveKey(key []byte, purpose string) []byte {

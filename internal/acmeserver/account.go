@@ -76,7 +76,7 @@ func (s *Server) mayOpenAccount(r *request, rules *policy.Rules, req *acme.Accou
 		p.Links = []acme.Link{{Rel: "terms-of-service", URL: s.cfg.TermsURL}}
 		return p
 	}
-	if len(req.ExternalAccountBinding) == 0 && (s.cfg.EABRequired || rules.Profile().EABRequired) {
+	if !hasEAB(req) && (s.cfg.EABRequired || rules.Profile().EABRequired) {
 		return acme.ExternalAccountRequired("profile %q makes accounts only with an external account binding; "+
 			"ask its operator for a key (certctl eab create)", r.profile)
 	}
@@ -105,10 +105,16 @@ func (s *Server) existingAccount(r *request, account *acme.Account, req *acme.Ac
 	return s.accountResponse(r, account, req.ExternalAccountBinding), nil
 }
 
+// hasEAB reports whether the request has an external account binding; null means
+// that it has none.
+func hasEAB(req *acme.AccountRequest) bool {
+	return len(req.ExternalAccountBinding) > 0 && string(req.ExternalAccountBinding) != "null"
+}
+
 // verifyEAB checks the external account binding, if there is one, and returns
 // the id of its key (RFC 8555, Section 7.3.4).
 func (s *Server) verifyEAB(r *request, req *acme.AccountRequest) (kid string, err error) {
-	if len(req.ExternalAccountBinding) == 0 {
+	if !hasEAB(req) {
 		return "", nil
 	}
 	eab, err := acme.ParseEAB(req.ExternalAccountBinding)

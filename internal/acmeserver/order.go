@@ -277,6 +277,7 @@ func (s *Server) claim(r *request, order *acme.Order, der, hash []byte) (<-chan 
 		OrderID: order.ID, AccountID: order.AccountID, ProfileID: order.ProfileID, ProfileRevision: p.Revision,
 		Identifiers: ids, IssuerID: p.IssuerID, CSR: der, CSRHash: hash,
 	}
+	c.Pointers.CRL, c.Pointers.AIA = signer.Pointers()
 	if c.Serial, err = pki.NewSerial(rand.Reader); err != nil {
 		return nil, err
 	}

@@ -62,8 +62,8 @@ type (
 	}
 	certificateOutput      struct{ Body Certificate }
 	revokeCertificateInput struct {
-		certificatePath
-		Body struct {
+		Serial string `path:"serial" doc:"32 lower-case hexadecimal digits."`
+		Body   struct {
 			Reason int `json:"reason,omitempty" doc:"RFC 5280, Section 5.3.1: 0 unspecified, 1 keyCompromise, 3 affiliationChanged, 4 superseded, 5 cessationOfOperation, 9 privilegeWithdrawn."`
 		}
 	}

@@ -197,7 +197,6 @@ func (c *Client) explain(err error) error {
 		unknown x509.UnknownAuthorityError
 		host    x509.HostnameError
 		invalid x509.CertificateInvalidError
-		plain   tls.RecordHeaderError
 		dns     *net.DNSError
 		timeout net.Error
 	)
@@ -214,7 +213,7 @@ func (c *Client) explain(err error) error {
 			c.base, oneLine(host.Error()))
 	case errors.As(err, &invalid):
 		return fmt.Errorf("%s shows a certificate that does not hold: %s", c.base, oneLine(invalid.Error()))
-	case errors.As(err, &plain):
+	case errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%s does not speak TLS; check the port in --server", c.base)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%s is not found: %s; check --server", c.base, oneLine(dns.Error()))

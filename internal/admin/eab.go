@@ -40,8 +40,8 @@ type (
 		KeyID string `path:"kid"`
 	}
 	bindEABKeyInput struct {
-		eabKeyPath
-		Body struct {
+		KeyID string `path:"kid"`
+		Body  struct {
 			AccountID string `json:"account_id"`
 		}
 	}

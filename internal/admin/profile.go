@@ -109,7 +109,7 @@ type (
 	}
 	createProfileInput struct{ Body NewProfile }
 	updateProfileInput struct {
-		profilePath
+		ID      string `path:"id"`
 		IfMatch string `header:"If-Match" doc:"The ETag of the profile that the change was made for; another one is not changed."`
 		Body    profilePatch
 	}
@@ -124,7 +124,7 @@ func (a *API) registerProfiles() {
 	register(a, huma.Operation{OperationID: "get-profile", Method: http.MethodGet, Path: "/profiles/{id}", Tags: tags,
 		Summary: "Show a profile, archived or not", Errors: []int{http.StatusNotFound}}, a.getProfile)
 	register(a, huma.Operation{OperationID: "update-profile", Method: http.MethodPatch, Path: "/profiles/{id}", Tags: tags,
-		Summary: "Change a profile", Description: "Fields that are left out stay as they are.",
+		Summary: "Change a profile", Description: "Fields that are left out or null stay as they are.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed}}, a.updateProfile)
 	register(a, huma.Operation{OperationID: "delete-profile", Method: http.MethodDelete, Path: "/profiles/{id}", Tags: tags,
 		Summary: "Archive a profile", Description: "Nothing more is ordered under it. What it issued stays known, and its id taken.",

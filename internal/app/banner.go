@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/certctl/certctl/internal/policy"
 )
@@ -29,19 +29,18 @@ func (s *server) banner(ctx context.Context, out io.Writer) error {
 	origin := s.cfg.ExternalURLs[0]
 	local := s.issuers[localIssuer]
 
+	line := func(label, value string) { fmt.Fprintf(out, "  %-12s %s\n", label, value) }
 	fmt.Fprint(out, "\ncertctl is ready.\n\n")
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, p := range profiles {
-		fmt.Fprintf(table, "  Directory\t%s/acme/profile/%s/directory\t(%s)\n", origin, p.ID, reach(p))
+		line("Directory", origin+"/acme/profile/"+p.ID+"/directory")
+		line("", reach(p))
 	}
-	fmt.Fprintf(table, "  Root\t%s\t(also %s/roots.pem)\n", roots, origin)
-	fmt.Fprintf(table, "  Fingerprint\tSHA-256 %s\t\n", local.RootFingerprint())
-	fmt.Fprintf(table, "  API\t%s/api/v1\t(certctl --help)\n", origin)
+	line("Root", roots)
+	line("", "also at "+origin+"/roots.pem")
+	line("Fingerprint", "SHA-256 "+local.RootFingerprint())
+	line("API", origin+"/api/v1")
 	if s.newKey != "" {
-		fmt.Fprintf(table, "  API key\t%s\t(shown this once)\n", s.newKey)
-	}
-	if err := table.Flush(); err != nil {
-		return err
+		line("API key", s.newKey+"  (shown this once)")
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(out, "\n  Note: %s\n", w)
@@ -87,26 +86,19 @@ func (s *server) warnings(profiles []policy.Profile) []string {
 	return warnings
 }
 
-// tryIt returns a command that works when it is pasted, or "" when there is no
-// profile that gives a name to everybody.
+// tryIt returns a command that works when it is pasted, or "" when the first
+// profile does not give a name to everybody.
 func (s *server) tryIt(origin, roots string, profiles []policy.Profile) string {
 	for _, p := range profiles {
 		if p.ID != firstProfileID || p.AuthMode != policy.TrustAuthenticated || p.EABRequired || s.cfg.ACMEServer.EABRequired {
 			continue
 		}
-		for _, name := range p.AllowedDomains {
-			switch name {
-			case ".test":
-				name = "hello.test"
-			case ".localhost":
-				name = "hello.localhost"
-			case "localhost":
-			default:
-				continue
+		for _, try := range []struct{ rule, name string }{{".test", "hello.test"}, {".localhost", "hello.localhost"}, {"localhost", "localhost"}} {
+			if slices.Contains(p.AllowedDomains, try.rule) {
+				return fmt.Sprintf("LEGO_CA_CERTIFICATES=%s lego --server %s/acme/profile/%s/directory \\\n"+
+					"      --email you@example.com --accept-tos --http --domains %s --path ./lego run",
+					shellQuote(roots), origin, p.ID, try.name)
 			}
-			agree := "--accept-tos "
-			return fmt.Sprintf("LEGO_CA_CERTIFICATES=%s lego --server %s/acme/profile/%s/directory \\\n      --email you@example.com %s--http --domains %s --path ./lego run",
-				shellQuote(roots), origin, p.ID, agree, name)
 		}
 	}
 	return ""

@@ -24,7 +24,7 @@ func parse(t *testing.T, args ...string) (*Config, error) {
 	return c, err
 }
 
-func writeFile(t *testing.T, text string) string {
+func settingsFile(t *testing.T, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "certctl.yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -54,9 +54,9 @@ func TestDefaults(t *testing.T) {
 			OrderTTL:          24 * time.Hour,
 			AuthzTTL:          24 * time.Hour,
 			GCInterval:        time.Minute,
-			HTTP01Concurrency: 64,
-			HTTP01Port:        80,
-			RateLimit:         RateLimitConfig{OrdersPerHour: 1000, ConcurrentOrders: 300, ChallengeRespondsPerHour: 60},
+			HTTP01Concurrency: 64, DNS01Concurrency: 64, TLSALPN01Concurrency: 64, TLSALPN01Port: 443,
+			HTTP01Port: 80,
+			RateLimit:  RateLimitConfig{OrdersPerHour: 1000, ConcurrentOrders: 300, ChallengeRespondsPerHour: 60},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -114,7 +114,7 @@ func TestPrecedence(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			args := []string{"--config", writeFile(t, tt.file)}
+			args := []string{"--config", settingsFile(t, tt.file)}
 			if tt.flag != "" {
 				args = append(args, tt.flag)
 			}
@@ -136,7 +136,7 @@ func TestPrecedence(t *testing.T) {
 func TestEmptyEnvironment(t *testing.T) {
 	t.Setenv("CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID", "")
 	t.Setenv("CERTCTL_ACME_SERVER_VALIDATION_DENY_CIDRS", "")
-	c, err := parse(t, "--config", writeFile(t, "acme-server-default-profile-id: other"))
+	c, err := parse(t, "--config", settingsFile(t, "acme-server-default-profile-id: other"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestEmptyEnvironment(t *testing.T) {
 }
 
 func TestFile(t *testing.T) {
-	c, err := parse(t, "--config", writeFile(t, `
+	c, err := parse(t, "--config", settingsFile(t, `
 external-url: [https://a.test, https://b.test:8443]
 tls-sans: c.test, 192.0.2.1
 ca-name: no                     # text, not a boolean
@@ -195,7 +195,7 @@ func TestBadFile(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := parse(t, "--config", writeFile(t, tt.file))
+			_, err := parse(t, "--config", settingsFile(t, tt.file))
 			checkError(t, err, tt.want)
 		})
 	}

@@ -116,8 +116,11 @@ func (l *Local) verify(cert *x509.Certificate, at time.Time) error {
 	return err
 }
 
-// Issue signs the certificate that the leaf describes and returns its DER. The pointers that the leaf leaves nil are
-// those of the issuer. Called twice with the same leaf it returns the same bytes, if Deterministic.
+// Pointers returns the URLs that certificates of this issuer should carry: of its CRL and of its own certificate.
+func (l *Local) Pointers() (crl, aia []string) { return l.crlURLs, l.aiaURLs }
+
+// Issue signs the certificate that the leaf describes, pointers included, and returns its DER. Called twice with the
+// same leaf it returns the same bytes, if Deterministic.
 //
 // What must not be issued is refused before the key is used, for a signature cannot be taken back: names outside of
 // the CA's constraints, and an end after the CA's own. What comes back from the key is then read again and compared
@@ -131,12 +134,6 @@ func (l *Local) Issue(ctx context.Context, leaf pki.Leaf) ([]byte, error) {
 	}
 	if err := l.constraints.Check(leaf.DNSNames, leaf.IPs); err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", l.id, err)
-	}
-	if leaf.CRLDistributionPoints == nil && !leaf.NoRevAvail {
-		leaf.CRLDistributionPoints = l.crlURLs
-	}
-	if leaf.IssuingCertificateURLs == nil {
-		leaf.IssuingCertificateURLs = l.aiaURLs
 	}
 	template, err := leaf.Template()
 	if err != nil {
@@ -192,7 +189,8 @@ func sameIP(ip net.IP, addr netip.Addr) bool {
 // SignCRL signs a CRL that lists every revoked certificate of this issuer. Being complete it carries no issuing
 // distribution point, which is critical and not understood by every relying party.
 func (l *Local) SignCRL(number *big.Int, thisUpdate, nextUpdate time.Time, entries []pki.RevokedEntry) ([]byte, error) {
-	der, err := pki.CreateCRL(l.issuing, l.key, number, thisUpdate, nextUpdate, entries, nil)
+	crl := pki.CRL{Number: number, ThisUpdate: thisUpdate, NextUpdate: nextUpdate, Revoked: entries}
+	der, err := crl.Sign(l.issuing, l.key)
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", l.id, err)
 	}

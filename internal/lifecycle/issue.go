@@ -48,7 +48,9 @@ func (l *Lifecycle) sign(ctx context.Context, c *store.Claim, p *policy.Profile,
 	if !ok {
 		return nil, fmt.Errorf("issuer %s is not configured", c.IssuerID)
 	}
-	return signer.Issue(ctx, p.Leaf(csr, c.Identifiers, c.Serial, c.NotBefore, c.NotAfter))
+	leaf := p.Leaf(csr, c.Identifiers, c.Serial, c.NotBefore, c.NotAfter)
+	leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = c.Pointers.CRL, c.Pointers.AIA
+	return signer.Issue(ctx, leaf)
 }
 
 // takeClaims finishes claims that their makers left.

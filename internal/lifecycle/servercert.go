@@ -100,10 +100,12 @@ func (c *ServerCert) renew(ctx context.Context) error {
 	if end := c.issuer.NotAfter(); notAfter.After(end) {
 		notAfter = end
 	}
-	der, err := c.issuer.Issue(ctx, pki.Leaf{
+	leaf := pki.Leaf{
 		Serial: serial, NotBefore: notBefore, NotAfter: notAfter, DNSNames: c.names, IPs: c.ips,
 		PublicKey: key.Public(), ExtKeyUsages: []pki.ExtKeyUsage{pki.ServerAuth},
-	})
+	}
+	leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = c.issuer.Pointers()
+	der, err := c.issuer.Issue(ctx, leaf)
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
 	}

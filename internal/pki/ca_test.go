@@ -302,7 +302,7 @@ func TestKeysAndPEM(t *testing.T) {
 	}
 }
 
-func TestCreateCRL(t *testing.T) {
+func TestSignCRL(t *testing.T) {
 	ca := newCA(t, CASpec{})
 	number := new(big.Int).Lsh(big.NewInt(1), 100)
 	a, b, c := "4a000102030405060708090a0b0c0d0e", "4b000102030405060708090a0b0c0d0e", "7f000102030405060708090a0b0c0d0e"
@@ -313,7 +313,7 @@ func TestCreateCRL(t *testing.T) {
 	}
 	create := func(entries []RevokedEntry, idp *IDP) []byte {
 		t.Helper()
-		der, err := CreateCRL(ca.Issuing, Deterministic(ca.IssuingKey), number, now, now.Add(24*time.Hour), entries, idp)
+		der, err := (&CRL{number, now, now.Add(24 * time.Hour), entries, idp}).Sign(ca.Issuing, Deterministic(ca.IssuingKey))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +367,7 @@ func TestCreateCRL(t *testing.T) {
 	}
 }
 
-func TestCreateCRLRefuses(t *testing.T) {
+func TestSignCRLRefuses(t *testing.T) {
 	ca := newCA(t, CASpec{})
 	good := RevokedEntry{Serial: "4a000102030405060708090a0b0c0d0e", RevokedAt: now}
 	for _, test := range []struct {
@@ -391,7 +391,7 @@ func TestCreateCRLRefuses(t *testing.T) {
 		{"a relative IDP", big.NewInt(1), now.Add(time.Hour), nil, &IDP{URL: "/crl"}, "absolute"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			der, err := CreateCRL(ca.Issuing, ca.IssuingKey, test.number, now, test.next, test.entries, test.idp)
+			der, err := (&CRL{test.number, now, test.next, test.entries, test.idp}).Sign(ca.Issuing, ca.IssuingKey)
 			if err == nil || der != nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error with %q", err, test.want)
 			}
@@ -407,7 +407,7 @@ func TestValidReason(t *testing.T) {
 	}
 }
 
-func BenchmarkCreateCRL(b *testing.B) {
+func BenchmarkSignCRL(b *testing.B) {
 	ca := newCA(b, CASpec{})
 	entries := make([]RevokedEntry, 10000)
 	for i := range entries {
@@ -419,7 +419,7 @@ func BenchmarkCreateCRL(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := CreateCRL(ca.Issuing, ca.IssuingKey, big.NewInt(1), now, now.Add(time.Hour), entries, nil); err != nil {
+		if _, err := (&CRL{big.NewInt(1), now, now.Add(time.Hour), entries, nil}).Sign(ca.Issuing, ca.IssuingKey); err != nil {
 			b.Fatal(err)
 		}
 	}

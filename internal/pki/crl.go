@@ -58,23 +58,31 @@ type IDP struct {
 
 var oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
 
-// CreateCRL signs a version 2 CRL. The entries are put in the order of their serials, so that the same facts and a
-// deterministic key give the same bytes. Without an IDP the CRL says that it covers every certificate of the issuer.
-func CreateCRL(issuer *x509.Certificate, key crypto.Signer, number *big.Int, thisUpdate, nextUpdate time.Time, entries []RevokedEntry, idp *IDP) ([]byte, error) {
-	thisUpdate, nextUpdate = thisUpdate.UTC().Truncate(time.Second), nextUpdate.UTC().Truncate(time.Second)
+// CRL says what a certificate revocation list (RFC 5280, Section 5) contains.
+type CRL struct {
+	Number                 *big.Int
+	ThisUpdate, NextUpdate time.Time
+	Revoked                []RevokedEntry
+	IDP                    *IDP // nil: the CRL covers every certificate of the issuer
+}
+
+// Sign makes a version 2 CRL. The entries are put in the order of their serials, so that the same facts and a
+// deterministic key give the same bytes.
+func (c *CRL) Sign(issuer *x509.Certificate, key crypto.Signer) ([]byte, error) {
+	thisUpdate, nextUpdate := c.ThisUpdate.UTC().Truncate(time.Second), c.NextUpdate.UTC().Truncate(time.Second)
 	if !nextUpdate.After(thisUpdate) {
 		return nil, errors.New("the CRL's next update does not come after this one")
 	}
-	if number == nil || number.Sign() < 0 {
+	if c.Number == nil || c.Number.Sign() < 0 {
 		return nil, errors.New("the CRL has no number")
 	}
 	template := &x509.RevocationList{
-		Number:                    number,
+		Number:                    c.Number,
 		ThisUpdate:                thisUpdate,
 		NextUpdate:                nextUpdate,
-		RevokedCertificateEntries: make([]x509.RevocationListEntry, len(entries)),
+		RevokedCertificateEntries: make([]x509.RevocationListEntry, len(c.Revoked)),
 	}
-	sorted := slices.SortedFunc(slices.Values(entries), func(a, b RevokedEntry) int { return cmp.Compare(a.Serial, b.Serial) })
+	sorted := slices.SortedFunc(slices.Values(c.Revoked), func(a, b RevokedEntry) int { return cmp.Compare(a.Serial, b.Serial) })
 	for i, entry := range sorted {
 		if i > 0 && entry.Serial == sorted[i-1].Serial {
 			return nil, fmt.Errorf("the certificate %s is revoked twice", entry.Serial)
@@ -95,8 +103,8 @@ func CreateCRL(issuer *x509.Certificate, key crypto.Signer, number *big.Int, thi
 			ReasonCode:     entry.Reason, // 0 is left out, as RFC 5280, Section 5.3.1 asks
 		}
 	}
-	if idp != nil {
-		extension, err := idp.extension()
+	if c.IDP != nil {
+		extension, err := c.IDP.extension()
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 // KeyType names a kind of public key that certificates are issued for, as profiles list it.
 type KeyType string
 
+// The key types: RSA with the sizes that are in use, the NIST curves and Ed25519.
 const (
 	RSA2048   KeyType = "rsa2048"
 	RSA3072   KeyType = "rsa3072"

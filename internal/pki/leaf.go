@@ -16,6 +16,7 @@ import (
 // ExtKeyUsage names what a certificate may be used for, as profiles list it.
 type ExtKeyUsage string
 
+// The extended key usages of RFC 5280, Section 4.2.1.12 that certificates may have.
 const (
 	ServerAuth ExtKeyUsage = "server_auth"
 	ClientAuth ExtKeyUsage = "client_auth"

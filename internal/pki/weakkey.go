@@ -32,6 +32,7 @@ func CheckKey(pub crypto.PublicKey) error {
 // checkECDSA makes sure that the point is on the curve. The accepted curves have cofactor 1, so that every point
 // that is on the curve and not at infinity, which has no encoding here, generates the whole group.
 func checkECDSA(pub *ecdsa.PublicKey) error {
+	//lint:ignore SA1019 Bytes panics on a key without coordinates
 	if pub.X == nil || pub.Y == nil {
 		return keyErrorf("the ECDSA key has no point")
 	}

@@ -136,7 +136,7 @@ func TestNormalize(t *testing.T) {
 		AllowedDomains:  []string{".a.test", "b.test", "xn--bcher-kva.test"},
 		DeniedDomains:   []string{},
 		AllowedIPRanges: []string{"10.0.0.1/32", "2001:db8::/32"},
-		ChallengeTypes:  []string{"http-01"},
+		ChallengeTypes:  []string{"http-01", "dns-01", "tls-alpn-01"},
 		KeyTypes:        []pki.KeyType{pki.RSA4096, pki.Ed25519},
 		ExtKeyUsages:    []string{"server_auth", "client_auth", "other"},
 	}
@@ -211,7 +211,7 @@ func TestNormalizeDomains(t *testing.T) {
 
 func TestOfferedChallengesIsACopy(t *testing.T) {
 	OfferedChallenges()[0] = "none"
-	if got := OfferedChallenges(); !slices.Equal(got, []string{"http-01"}) {
+	if got := OfferedChallenges(); !slices.Equal(got, []string{"http-01", "dns-01", "tls-alpn-01"}) {
 		t.Errorf("%q", got)
 	}
 }

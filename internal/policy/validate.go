@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/pki"
 )
 
@@ -99,7 +100,9 @@ func (p *Profile) checkChoices() error {
 
 // provesWildcards reports whether a challenge of that type can prove control of every name below one: a record in the
 // zone does (RFC 8555, Section 8.4), an answer from one host does not.
-func provesWildcards(challengeType string) bool { return challengeType == "dns-01" }
+func provesWildcards(challengeType string) bool {
+	return acme.ChallengeType(challengeType).Proves(acme.Identifier{Type: acme.DNS, Value: "*.test"})
+}
 
 func checkChoice[T ~string](field string, chosen, known []T) error {
 	if len(chosen) == 0 {

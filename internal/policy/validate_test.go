@@ -48,10 +48,12 @@ func TestValidate(t *testing.T) {
 			p.AllowedDomains, p.DeniedDomains, p.AllowedIPRanges = []string{"a b"}, []string{"**"}, []string{"x"}
 		}, []string{`allowed_domains: "a b"`, `denied_domains: "**"`, `allowed_ip_ranges: "x"`}},
 		{"too many entries", func(p *Profile) { p.DeniedDomains = manyNames(10_001) }, []string{"denied_domains: 10001"}},
-		{"challenge type that is not offered", func(p *Profile) { p.ChallengeTypes = []string{"dns-01"} }, []string{`challenge_types: "dns-01"`}},
+		{"challenge type that is not offered", func(p *Profile) { p.ChallengeTypes = []string{"dns-02"} }, []string{`challenge_types: "dns-02"`}},
 		{"unknown key type", func(p *Profile) { p.KeyTypes = []pki.KeyType{"dsa"} }, []string{`key_types: "dsa"`}},
 		{"unknown usage", func(p *Profile) { p.ExtKeyUsages = []string{"code_signing"} }, []string{`ext_key_usages: "code_signing"`}},
-		{"wildcards that no challenge proves", func(p *Profile) { p.AuthMode, p.AllowWildcards = Challenge, true }, []string{"allow_wildcards:"}},
+		{"wildcards that no challenge proves", func(p *Profile) {
+			p.AuthMode, p.AllowWildcards, p.ChallengeTypes = Challenge, true, []string{"http-01"}
+		}, []string{"allow_wildcards:"}},
 		{"trusted wildcards", func(p *Profile) { p.AllowWildcards = true }, nil},
 		{"several at once", func(p *Profile) { p.ID, p.MaxTTLSeconds, p.AllowedDomains = "", 0, nil },
 			[]string{"id:", "max_ttl_seconds:", "allowed_domains:"}},

@@ -64,48 +64,65 @@ func (s *Store) Dir() string { return s.cfg.Dir }
 // Settings is the configuration that the store was opened with.
 func (s *Store) Settings() Config { return s.cfg }
 
-// Rows returns what a query returns, blobs in hexadecimal, seen by the writer's
-// connection when onWriter is set.
-func (s *Store) Rows(t testing.TB, onWriter bool, sql string, args ...any) [][]string {
-	t.Helper()
+// Select returns what a query returns, blobs in hexadecimal.
+func (s *Store) Select(sql string, args ...any) ([][]string, error) {
 	var rows [][]string
-	query := func(c *conn) error {
-		rows = nil
-		return c.query(sql, args, func(r row) error {
-			columns := make([]string, r.s.ColumnCount())
-			for i := range columns {
-				switch r.s.ColumnType(i) {
-				case sqlite.TypeNull:
-					columns[i] = "NULL"
-				case sqlite.TypeBlob:
-					columns[i] = hex.EncodeToString(r.bytes(i))
-				default:
-					columns[i] = r.text(i)
-				}
+	err := s.read(context.Background(), func(c *conn) (err error) {
+		rows, err = selectAll(c, sql, args)
+		return err
+	})
+	return rows, err
+}
+
+func selectAll(c *conn, sql string, args []any) (rows [][]string, err error) {
+	err = c.query(sql, args, func(r row) error {
+		columns := make([]string, r.s.ColumnCount())
+		for i := range columns {
+			switch r.s.ColumnType(i) {
+			case sqlite.TypeNull:
+				columns[i] = "NULL"
+			case sqlite.TypeBlob:
+				columns[i] = hex.EncodeToString(r.bytes(i))
+			default:
+				columns[i] = r.text(i)
 			}
-			rows = append(rows, columns)
-			return nil
-		})
-	}
-	var err error
-	if onWriter {
-		err = s.writer.do(context.Background(), func(t *tx) error { return query(t.conn) })
-	} else {
-		err = s.read(context.Background(), query)
-	}
+		}
+		rows = append(rows, columns)
+		return nil
+	})
+	return rows, err
+}
+
+// Rows is Select for a test.
+func (s *Store) Rows(t testing.TB, sql string, args ...any) [][]string {
+	t.Helper()
+	rows, err := s.Select(sql, args...)
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return rows
 }
 
+// WriterPragma is a setting of the connection that writes.
+func (s *Store) WriterPragma(t testing.TB, name string) (value string) {
+	t.Helper()
+	if err := s.writer.do(context.Background(), func(t *tx) error {
+		rows, err := selectAll(t.conn, "PRAGMA "+name, nil)
+		value = rows[0][0]
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
 // Dump is every row of every table.
 func (s *Store) Dump(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
-	for _, table := range s.Rows(t, false, `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`) {
+	for _, table := range s.Rows(t, `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`) {
 		b.WriteString(table[0] + "\n")
-		for _, row := range s.Rows(t, false, `SELECT * FROM `+table[0]+` ORDER BY 1, 2`) {
+		for _, row := range s.Rows(t, `SELECT * FROM `+table[0]+` ORDER BY 1, 2`) {
 			b.WriteString("\t" + strings.Join(row, " | ") + "\n")
 		}
 	}

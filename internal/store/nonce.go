@@ -60,6 +60,10 @@ func (s *Store) openNonces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sealer, err := acme.NewNonceSealer(key)
+	if err != nil {
+		return err
+	}
 	var saved savedNonces
 	err = s.writer.do(ctx, func(t *tx) error {
 		saved = savedNonces{}
@@ -88,7 +92,7 @@ func (s *Store) openNonces(ctx context.Context) error {
 		saved.Blocks = make(map[uint64]*nonceBlock)
 	}
 	s.nonces = &nonces{
-		sealer: acme.NewNonceSealer(key),
+		sealer: sealer,
 		ttl:    s.cfg.NonceTTL,
 		epoch:  saved.Epoch,
 		next:   saved.Next,

@@ -293,7 +293,14 @@ type Claim struct {
 	Serial          string
 	NotBefore       time.Time
 	NotAfter        time.Time
+	Pointers        Pointers
 	Fence           int64 // of the lease that the work is done under
+}
+
+// Pointers are the URLs that a certificate carries to what its issuer publishes.
+type Pointers struct {
+	CRL []string `json:"crl,omitempty"`
+	AIA []string `json:"aia,omitempty"`
 }
 
 // ClaimOrder takes an order that is ready for issuance. Exactly one of many
@@ -304,19 +311,23 @@ func (s *Store) ClaimOrder(ctx context.Context, c *Claim, lease time.Duration) e
 	e := event{audit.Account(c.AccountID), audit.OrderFinalized, "order", c.OrderID,
 		map[string]any{"serial": c.Serial, "issuer": c.IssuerID, "profile_revision": c.ProfileRevision}}
 	c.Fence = 1
+	pointers, err := json.Marshal(c.Pointers)
+	if err != nil {
+		return err
+	}
 	return s.write(ctx, e, func(t *tx) error {
 		return t.must(ErrConflict, `UPDATE orders SET claimed_at = $1, csr = $2, csr_hash = $3, issuer_id = $4,
-				profile_revision = $5, serial = $6, cert_not_before = $7, cert_not_after = $8, fence = $9, lease_until = $10
-			WHERE id = $11 AND account_id = $12 AND profile_id = $13
+				profile_revision = $5, serial = $6, cert_not_before = $7, cert_not_after = $8, pointers = $9, fence = $10, lease_until = $11
+			WHERE id = $12 AND account_id = $13 AND profile_id = $14
 			AND claimed_at IS NULL AND issued_at IS NULL AND failed_at IS NULL AND expires_at > $1
-			AND EXISTS (SELECT 1 FROM accounts WHERE id = $12 AND deactivated_at IS NULL)
-			AND EXISTS (SELECT 1 FROM profiles WHERE id = $13 AND revision = $5 AND archived_at IS NULL)
+			AND EXISTS (SELECT 1 FROM accounts WHERE id = $13 AND deactivated_at IS NULL)
+			AND EXISTS (SELECT 1 FROM profiles WHERE id = $14 AND revision = $5 AND archived_at IS NULL)
 			AND CASE WHEN trusted_at IS NOT NULL THEN deactivated_authzs IS NULL
 				ELSE NOT EXISTS (SELECT 1 FROM json_each(identifiers) i
 					LEFT JOIN authorizations z ON z.id = json_extract(i.value, '$.authz')
 					WHERE z.validated_at IS NULL OR z.deactivated_at IS NOT NULL OR z.failed_at IS NOT NULL OR z.expires_at <= $1)
 				END`,
-			t.now, c.CSR, c.CSRHash, c.IssuerID, c.ProfileRevision, c.Serial, c.NotBefore, c.NotAfter, c.Fence, t.now.Add(lease),
+			t.now, c.CSR, c.CSRHash, c.IssuerID, c.ProfileRevision, c.Serial, c.NotBefore, c.NotAfter, string(pointers), c.Fence, t.now.Add(lease),
 			c.OrderID, c.AccountID, c.ProfileID)
 	})
 }
@@ -331,7 +342,7 @@ func (s *Store) TakeClaims(ctx context.Context, lease time.Duration, limit int) 
 				AND lease_until < $2 LIMIT $3)
 			AND claimed_at IS NOT NULL AND issued_at IS NULL AND failed_at IS NULL AND lease_until < $2
 			RETURNING id, account_id, profile_id, profile_revision, identifiers, issuer_id, csr, csr_hash, serial,
-				cert_not_before, cert_not_after, fence`,
+				cert_not_before, cert_not_after, fence, pointers`,
 			[]any{t.now.Add(lease), t.now, limit}, func(r row) error {
 				c := Claim{
 					OrderID: r.text(0), AccountID: r.text(1), ProfileID: r.text(2), ProfileRevision: r.int(3),
@@ -340,6 +351,9 @@ func (s *Store) TakeClaims(ctx context.Context, lease time.Duration, limit int) 
 				}
 				if err := json.Unmarshal([]byte(r.text(4)), &c.Identifiers); err != nil {
 					return fmt.Errorf("stored identifiers: %w", err)
+				}
+				if err := json.Unmarshal([]byte(r.text(12)), &c.Pointers); err != nil {
+					return fmt.Errorf("stored pointers: %w", err)
 				}
 				claims = append(claims, c)
 				return nil
@@ -358,7 +372,7 @@ func (s *Store) FinishOrder(ctx context.Context, c *Claim, der []byte) error {
 	e := event{audit.Account(c.AccountID), audit.CertificateIssued, "certificate", c.Serial,
 		map[string]any{"order": c.OrderID, "profile": c.ProfileID, "names": names, "not_after": c.NotAfter.Format(time.RFC3339)}}
 	return s.write(ctx, e, func(t *tx) error {
-		err := t.must(ErrConflict, `UPDATE orders SET issued_at = $1, csr = NULL, lease_until = NULL
+		err := t.must(ErrConflict, `UPDATE orders SET issued_at = $1, csr = NULL, pointers = NULL, lease_until = NULL
 			WHERE id = $2 AND fence = $3 AND claimed_at IS NOT NULL AND issued_at IS NULL AND failed_at IS NULL`,
 			t.now, c.OrderID, c.Fence)
 		if err != nil {
@@ -379,7 +393,7 @@ func (s *Store) FailOrder(ctx context.Context, c *Claim, p *acme.Problem) error 
 	}
 	e := event{audit.System("issue"), audit.OrderFailed, "order", c.OrderID, map[string]any{"serial": c.Serial, "problem": p}}
 	return s.write(ctx, e, func(t *tx) error {
-		return t.must(ErrConflict, `UPDATE orders SET failed_at = $1, problem = $2, csr = NULL, lease_until = NULL
+		return t.must(ErrConflict, `UPDATE orders SET failed_at = $1, problem = $2, csr = NULL, pointers = NULL, lease_until = NULL
 			WHERE id = $3 AND fence = $4 AND claimed_at IS NOT NULL AND issued_at IS NULL AND failed_at IS NULL`,
 			t.now, string(problem), c.OrderID, c.Fence)
 	})

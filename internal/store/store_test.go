@@ -287,7 +287,7 @@ func TestOpenMakesAFolderForItsOwnerOnly(t *testing.T) {
 func TestOpenIsDurable(t *testing.T) {
 	onEach(t, func(t *testing.T, s *store.Store) {
 		for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2"} {
-			if got := s.Rows(t, true, "PRAGMA "+pragma)[0][0]; got != want {
+			if got := s.WriterPragma(t, pragma); got != want {
 				t.Errorf("%s of the writer is %s, want %s", pragma, got, want)
 			}
 		}

@@ -81,6 +81,7 @@ CREATE TABLE orders (
     serial             TEXT,
     cert_not_before    BIGINT,
     cert_not_after     BIGINT,
+    pointers           TEXT,          -- JSON: the issuer's URLs in it; until the certificate is stored
     -- Who works on the claim: the fencing number rises with each taker.
     fence              BIGINT NOT NULL DEFAULT 0,
     lease_until        BIGINT,
