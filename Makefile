@@ -31,7 +31,7 @@ check: ## gofmt, go vet, staticcheck
 
 e2e: build ## run the end-to-end tests: real clients against bin/certctl
 	@scripts/test-deps
-	go test -json -vet=off -count=1 -timeout 10m ./e2e | $(SUMMARY)
+	go test -json -vet=off -count=1 -timeout 10m -parallel 8 ./e2e | $(SUMMARY)
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

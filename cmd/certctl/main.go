@@ -31,6 +31,15 @@ const (
 
 type cli struct {
 	Server  serverCmd  `cmd:"" help:"Run the certificate authority."`
+	Profile profileCmd `cmd:"" help:"Say who may have which names."`
+	Account accountCmd `cmd:"" help:"See and deactivate ACME accounts."`
+	Order   orderCmd   `cmd:"" help:"See orders and why they failed."`
+	Cert    certCmd    `cmd:"" help:"See and revoke certificates."`
+	Audit   auditCmd   `cmd:"" help:"See what was done, and by whom."`
+	EAB     eabCmd     `cmd:"" name:"eab" help:"Hand out keys that bind accounts (external account binding)."`
+	APIKey  apiKeyCmd  `cmd:"" name:"api-key" help:"Hand out keys to the API."`
+	Issuer  issuerCmd  `cmd:"" help:"See who signs."`
+	Bench   benchCmd   `cmd:"" help:"Measure how fast a server issues certificates."`
 	Version versionCmd `cmd:"" help:"Tell which build this is."`
 }
 

@@ -13,6 +13,7 @@ type Authorization struct {
 	OrderID       string
 	Identifier    Identifier // without "*."
 	Wildcard      bool
+	Subdomains    bool // it covers the names below its own too (RFC 9444)
 	Trusted       bool // derived from a trusted order; it has no challenge that was run
 	Token         string
 	Offered       []ChallengeType
@@ -21,6 +22,7 @@ type Authorization struct {
 	CreatedAt     time.Time
 	ExpiresAt     time.Time
 	ValidatedAt   time.Time
+	CAACheckedAt  time.Time // zero: CAA records were not asked
 	DeactivatedAt time.Time
 	Problem       *Problem // why validation failed
 }

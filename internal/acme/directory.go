@@ -32,6 +32,9 @@ type Meta struct {
 	// "If this field is present and set to 'true', then the CA requires that
 	// all newAccount requests include an 'externalAccountBinding' field."
 	ExternalAccountRequired bool `json:"externalAccountRequired,omitempty"`
+	// "Indicates if an ACME server supports authorization of subdomains"
+	// (RFC 9444, Section 4.4).
+	SubdomainAuthAllowed bool `json:"subdomainAuthAllowed,omitempty"`
 	// "A map of profile names to URLs" (draft-ietf-acme-profiles, Section 3).
 	Profiles map[string]string `json:"profiles,omitempty"`
 }

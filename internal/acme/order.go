@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type Order struct {
 	Serial      string    // of the certificate claimed or issued
 	CSRHash     []byte    // SHA-256 of the CSR that was claimed
 	Problem     *Problem  // why the order can never be issued
+	Replaces    string    // the certificate that it renews, as the client named it (RFC 9773, Section 5)
 	// DeactivatedAuthzs lists the authorizations of a trusted order that the
 	// client gave up; those of other orders record it themselves.
 	DeactivatedAuthzs []string
@@ -37,8 +39,8 @@ type OrderIdentifier struct {
 }
 
 // Status derives the order's state (RFC 8555, Section 7.1.6). The
-// authorizations are those that AuthzIDs names, in any order; a trusted order
-// needs none.
+// authorizations are those of its identifiers, in any order; one that is missing
+// was swept, long after it ended. A trusted order needs none.
 func (o *Order) Status(authzs []Authorization, now time.Time) Status {
 	switch {
 	case o.Problem != nil:
@@ -56,6 +58,9 @@ func (o *Order) Status(authzs []Authorization, now time.Time) Status {
 		}
 		return StatusReady
 	}
+	if len(authzs) != len(o.Identifiers) {
+		return StatusInvalid
+	}
 	valid := 0
 	for i := range authzs {
 		switch authzs[i].Status(now) {
@@ -66,7 +71,7 @@ func (o *Order) Status(authzs []Authorization, now time.Time) Status {
 			return StatusInvalid
 		}
 	}
-	if valid == len(o.Identifiers) && len(authzs) == len(o.Identifiers) {
+	if valid == len(o.Identifiers) {
 		return StatusReady
 	}
 	return StatusPending
@@ -85,14 +90,15 @@ func (o *Order) Names() []Identifier {
 }
 
 // AuthzIDs returns the ids of the order's authorizations, in the order of its
-// identifiers.
+// identifiers. One that covers several identifiers is there once.
 func (o *Order) AuthzIDs() []string {
-	ids := make([]string, len(o.Identifiers))
+	ids := make([]string, 0, len(o.Identifiers))
 	for i := range o.Identifiers {
-		if o.Trusted() {
-			ids[i] = o.ID + "-" + strconv.Itoa(i)
-		} else {
-			ids[i] = o.Identifiers[i].AuthzID
+		switch id := o.Identifiers[i].AuthzID; {
+		case o.Trusted():
+			ids = append(ids, o.ID+"-"+strconv.Itoa(i))
+		case !slices.Contains(ids, id):
+			ids = append(ids, id)
 		}
 	}
 	return ids

@@ -57,7 +57,7 @@ type OrdersList struct {
 type OrderRequest struct {
 	// "An array of identifier objects that the client wishes to submit an order
 	// for." As sent: ParseIdentifier has not seen them.
-	Identifiers []Identifier `json:"identifiers"`
+	Identifiers []OrderRequestIdentifier `json:"identifiers"`
 	// "The requested value of the notBefore field in the certificate, in the
 	// date format defined in [RFC3339]."
 	NotBefore *time.Time `json:"notBefore,omitempty"`
@@ -117,7 +117,22 @@ type FinalizeRequest struct {
 // AuthorizationRequest is the payload of newAuthz (RFC 8555, Section 7.4.1).
 type AuthorizationRequest struct {
 	// "The identifier to appear in the resulting authorization object."
-	Identifier Identifier `json:"identifier"`
+	Identifier struct {
+		Identifier
+		// "An ACME client sets this flag to indicate to the server that it is
+		// requesting an authorization for the subdomains subordinate to the
+		// specified domain identifier value" (RFC 9444, Section 4.2).
+		SubdomainAuthAllowed bool `json:"subdomainAuthAllowed,omitempty"`
+	} `json:"identifier"`
+}
+
+// OrderRequestIdentifier is an identifier in a newOrder request.
+type OrderRequestIdentifier struct {
+	Identifier
+	// "This is an ancestor domain of the requested identifier. The client MUST be
+	// able to fulfill a challenge against the ancestor domain" (RFC 9444, Section
+	// 4.3).
+	AncestorDomain string `json:"ancestorDomain,omitempty"`
 }
 
 // AuthorizationUpdate is the payload of a request to an authorization:
@@ -146,6 +161,10 @@ type AuthorizationObject struct {
 	// result of a newOrder request containing a DNS identifier with a value that
 	// was a wildcard domain name. For other authorizations, it MUST be absent."
 	Wildcard bool `json:"wildcard,omitempty"`
+	// "If present, this field MUST be true for authorizations where ACME server
+	// policy allows certificates to be issued for any subdomain subordinate to
+	// the domain specified in the identifier field" (RFC 9444, Section 4.1).
+	SubdomainAuthAllowed bool `json:"subdomainAuthAllowed,omitempty"`
 }
 
 // ChallengeObject is the body of answers about a challenge (RFC 8555,

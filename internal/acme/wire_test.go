@@ -32,7 +32,7 @@ func TestRequests(t *testing.T) {
 		"notBefore":"2016-01-01T00:04:00+04:00","notAfter":"2016-01-08T00:04:00+04:00","replaces":"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"}`), &order); err != nil {
 		t.Fatal(err)
 	}
-	if len(order.Identifiers) != 2 || order.Identifiers[0] != (Identifier{DNS, "www.example.org"}) ||
+	if len(order.Identifiers) != 2 || order.Identifiers[0].Identifier != (Identifier{DNS, "www.example.org"}) ||
 		!order.NotBefore.Equal(time.Date(2015, 12, 31, 20, 4, 0, 0, time.UTC)) || order.Replaces == "" || order.Profile != "" {
 		t.Errorf("%+v", order)
 	}

@@ -88,7 +88,7 @@ func (s *Server) mayOpenAccount(r *request, rules *policy.Rules, req *acme.Accou
 // been lost.
 func (s *Server) existingAccount(r *request, account *acme.Account, req *acme.AccountRequest) (*response, error) {
 	if account.Status() != acme.StatusValid {
-		return nil, acme.Unauthorized("the account of this key is %s", account.Status())
+		return nil, deactivated()
 	}
 	if req.OnlyReturnExisting {
 		return s.accountResponse(r, account, nil), nil
@@ -98,7 +98,11 @@ func (s *Server) existingAccount(r *request, account *acme.Account, req *acme.Ac
 		return nil, err
 	}
 	if kid != "" {
-		if err := s.cfg.Store.BindEABKey(r.Context(), audit.Account(account.ID), account.ID, kid); err != nil {
+		err := s.cfg.Store.BindEABKey(r.Context(), audit.Account(account.ID), account.ID, kid)
+		if errors.Is(err, store.ErrConflict) {
+			return nil, deactivated()
+		}
+		if err != nil {
 			return nil, eabProblem(err)
 		}
 	}
@@ -188,16 +192,14 @@ func (s *Server) account(r *request) (*response, error) {
 		return nil, err
 	}
 	var err error
-	switch {
-	case req.Status == acme.StatusDeactivated:
+	if req.Status == acme.StatusDeactivated {
 		err = s.cfg.Store.DeactivateAccount(r.Context(), audit.Account(r.account.ID), r.account.ID)
-	case req.Status != "" && req.Status != acme.StatusValid:
-		return nil, acme.Malformed("an account can only be deactivated, not made %.40q", req.Status)
-	default:
+	} else {
+		// Any other status is ignored (RFC 8555, Section 7.3.2).
 		err = s.updateAccount(r, &req)
 	}
 	if errors.Is(err, store.ErrConflict) {
-		return nil, acme.Unauthorized("the account is deactivated")
+		return nil, deactivated()
 	}
 	if err != nil {
 		return nil, err

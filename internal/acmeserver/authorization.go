@@ -3,7 +3,9 @@ package acmeserver
 import (
 	"crypto/rand"
 	"errors"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl/internal/acme"
@@ -24,24 +26,108 @@ func challengesFor(p *policy.Profile, id acme.Identifier) []acme.ChallengeType {
 	return types
 }
 
-// newAuthorizations prepares one authorization for each identifier.
-func newAuthorizations(p *policy.Profile, ids []acme.Identifier) ([]store.NewAuthorization, error) {
+// newAuthorizations says what each identifier needs: control of its own name, or
+// of the ancestor that the client offers when the profile takes that.
+func newAuthorizations(p *policy.Profile, ids []acme.Identifier, ancestors []string) ([]store.NewAuthorization, error) {
 	list := make([]store.NewAuthorization, len(ids))
 	var problems []*acme.Problem
 	for i, id := range ids {
-		list[i].Offered = challengesFor(p, id)
-		if len(list[i].Offered) == 0 {
-			problems = append(problems, acme.RejectedIdentifier("no challenge of profile %q can prove control of %s", p.ID, id.Value).For(id))
+		a, err := newAuthorization(p, id, ancestors[i])
+		var problem *acme.Problem
+		if errors.As(err, &problem) {
+			problems = append(problems, problem.For(id))
+			continue
 		}
-		var err error
-		if list[i].Token, err = acme.NewToken(rand.Reader); err != nil {
+		if err != nil {
 			return nil, err
 		}
+		list[i] = a
 	}
 	if len(problems) > 0 {
 		return nil, acme.Compound(problems)
 	}
 	return list, nil
+}
+
+// newAuthorization prepares the authorization that an identifier needs. Only
+// dns-01 proves control of the names below one.
+func newAuthorization(p *policy.Profile, id acme.Identifier, ancestor string) (a store.NewAuthorization, err error) {
+	a = store.NewAuthorization{Identifier: id.Base(), Wildcard: id.Wildcard(), Offered: challengesFor(p, id)}
+	if p.SubdomainAuth && id.Type == acme.DNS {
+		a.Covering = above(a.Identifier.Value)
+		if ancestor != "" {
+			a.Identifier.Value, a.Subdomains, a.Offered = ancestor, true, []acme.ChallengeType{acme.DNS01}
+		}
+	}
+	if len(a.Offered) == 0 {
+		return a, acme.RejectedIdentifier("no challenge of profile %q can prove control of %s", p.ID, id.Value)
+	}
+	a.Token, err = acme.NewToken(rand.Reader)
+	return a, err
+}
+
+// above returns the domains above a name.
+func above(name string) []string {
+	var list []string
+	for {
+		_, parent, found := strings.Cut(name, ".")
+		if !found {
+			return list
+		}
+		list = append(list, parent)
+		name = parent
+	}
+}
+
+// newAuthz makes an authorization before there is an order (RFC 8555, Section
+// 7.4.1). It is there for profiles whose authorizations may be used again.
+func (s *Server) newAuthz(r *request) (*response, error) {
+	var req acme.AuthorizationRequest
+	if err := acme.UnmarshalPayload(r.payload, &req); err != nil {
+		return nil, err
+	}
+	id, err := acme.ParseIdentifier(string(req.Identifier.Type), req.Identifier.Value)
+	if err != nil {
+		return nil, err
+	}
+	if id.Wildcard() {
+		return nil, acme.Malformed("a wildcard name cannot be authorized before it is ordered")
+	}
+	rules, err := s.mayOrder(r, []acme.Identifier{id})
+	if err != nil {
+		return nil, err
+	}
+	p := rules.Profile()
+	if !preauthorizes(p) {
+		return nil, noSuch("resource")
+	}
+	ancestor := ""
+	if req.Identifier.SubdomainAuthAllowed && id.Type == acme.DNS {
+		ancestor = id.Value
+	}
+	want, err := newAuthorization(p, id, ancestor)
+	if err != nil {
+		return nil, err
+	}
+	a, created, err := s.cfg.Store.CreateAuthorization(r.Context(), r.account.ID, p.ID, want, s.cfg.AuthzTTL, reuseFor(p))
+	if err != nil {
+		return nil, err
+	}
+	resp := s.authorizationResponse(r, a)
+	resp.location = r.resourceURL("authz", a.ID)
+	if created {
+		resp.status = http.StatusCreated
+	}
+	return resp, nil
+}
+
+// preauthorizes reports whether authorizations made without an order are of use.
+func preauthorizes(p *policy.Profile) bool {
+	return p.AuthMode == policy.Challenge && p.AuthzReuseSeconds > 0
+}
+
+func reuseFor(p *policy.Profile) time.Duration {
+	return time.Duration(p.AuthzReuseSeconds) * time.Second
 }
 
 // authorization reads or deactivates an authorization
@@ -58,12 +144,18 @@ func (s *Server) authorization(r *request) (*response, error) {
 	if req.Status != acme.StatusDeactivated {
 		return nil, acme.Malformed("an authorization can only be deactivated, not made %.40q", req.Status)
 	}
-	err = s.deactivate(r, a)
-	if err != nil && !errors.Is(err, store.ErrConflict) {
-		return nil, err
-	}
-	if a, err = s.ownAuthorization(r); err != nil {
-		return nil, err
+	// The authorizations of a trusted order are one row: giving up others of them at
+	// the same time makes this one lose as often as there are others.
+	for range maxIdentifiers {
+		if status := a.Status(s.cfg.Store.Now()); status != acme.StatusValid && status != acme.StatusPending {
+			break
+		}
+		if err := s.deactivate(r, a); err != nil && !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+		if a, err = s.ownAuthorization(r); err != nil {
+			return nil, err
+		}
 	}
 	if status := a.Status(s.cfg.Store.Now()); status != acme.StatusDeactivated {
 		return nil, acme.Malformed("the authorization is %s and cannot be deactivated", status)
@@ -103,6 +195,8 @@ func (s *Server) authorizationResponse(r *request, a *acme.Authorization) *respo
 		Expires:    a.ExpiresAt,
 		Challenges: []acme.ChallengeObject{},
 		Wildcard:   a.Wildcard,
+
+		SubdomainAuthAllowed: a.Subdomains,
 	}
 	for _, c := range a.Challenges() {
 		o.Challenges = append(o.Challenges, *challengeObject(r, a, &c))

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl/internal/acme"
@@ -23,8 +25,25 @@ const (
 	// "processing".
 	finalizeWait = 2 * time.Second
 	// raceTries bounds how often a request that lost a race looks again.
-	raceTries = 3
+	raceTries = 5
+	// raceWait is how long it waits before, times the tries made: what the winner
+	// changed leaves the caches a moment after it was committed.
+	raceWait = 5 * time.Millisecond
 )
+
+// again reports whether a request is to look again after an error, and waits
+// before it does.
+func again(r *request, err error, try int) bool {
+	if !errors.Is(err, store.ErrConflict) || try >= raceTries {
+		return false
+	}
+	select {
+	case <-time.After(time.Duration(try) * raceWait):
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
 
 // newOrder makes an order (RFC 8555, Section 7.4).
 func (s *Server) newOrder(r *request) (*response, error) {
@@ -32,12 +51,23 @@ func (s *Server) newOrder(r *request) (*response, error) {
 	if err := acme.UnmarshalPayload(r.payload, &req); err != nil {
 		return nil, err
 	}
-	ids, err := parseIdentifiers(req.Identifiers)
+	ids, ancestors, err := parseIdentifiers(req.Identifiers)
 	if err != nil {
 		return nil, err
 	}
-	if req.Profile != "" && req.Profile != r.profile {
-		return nil, acme.InvalidProfile("this directory has the profile %q only", r.profile)
+	if req.NotBefore != nil && req.NotBefore.IsZero() || req.NotAfter != nil && req.NotAfter.IsZero() {
+		return nil, acme.Malformed("no certificate is for the year 1") // nor is that time the absence of one
+	}
+	if err := s.selectProfile(r, req.Profile); err != nil {
+		return nil, err
+	}
+	replaces := ""
+	if s.cfg.ARIPollInterval > 0 {
+		replaces = req.Replaces // else the field means nothing to us
+	}
+	serial, err := s.replaced(r, replaces, ids)
+	if err != nil {
+		return nil, err
 	}
 	for try := 1; ; try++ {
 		rules, err := s.mayOrder(r, ids)
@@ -47,19 +77,21 @@ func (s *Server) newOrder(r *request) (*response, error) {
 		if err != nil {
 			return nil, err
 		}
+		p := rules.Profile()
 		n := store.NewOrder{
-			AccountID: r.account.ID, ProfileID: r.profile, ProfileRevision: rules.Profile().Revision,
+			AccountID: r.account.ID, ProfileID: r.profile, ProfileRevision: p.Revision,
 			Identifiers: ids, NotBefore: timeOf(req.NotBefore), NotAfter: timeOf(req.NotAfter),
-			OrderTTL: s.cfg.OrderTTL, AuthzTTL: s.cfg.AuthzTTL,
-			Trusted: rules.Profile().AuthMode == policy.TrustAuthenticated,
+			Replaces: replaces, ReplacesSerial: serial, OrderTTL: s.cfg.OrderTTL, AuthzTTL: s.cfg.AuthzTTL,
+			Trusted:  p.AuthMode == policy.TrustAuthenticated,
+			ReuseFor: reuseFor(p),
 		}
 		if !n.Trusted {
-			if n.Authorizations, err = newAuthorizations(rules.Profile(), ids); err != nil {
+			if n.Authorizations, err = newAuthorizations(p, ids, ancestors); err != nil {
 				return nil, err
 			}
 		}
 		order, authzs, err := s.cfg.Store.CreateOrder(r.Context(), n)
-		if errors.Is(err, store.ErrConflict) && try < raceTries {
+		if again(r, err, try) {
 			continue // the profile changed: judge under the new one
 		}
 		if err != nil {
@@ -71,40 +103,77 @@ func (s *Server) newOrder(r *request) (*response, error) {
 	}
 }
 
+// timeOf returns a time that was asked for in the form in which it is kept.
 func timeOf(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}
 	}
-	return *t
+	return t.UTC().Truncate(time.Second)
 }
 
-// parseIdentifiers reads the names of an order; one asked for twice counts once.
-func parseIdentifiers(asked []acme.Identifier) ([]acme.Identifier, error) {
+// selectProfile takes up the profile that the order asks for
+// (draft-ietf-acme-profiles, Section 4), if the directory offers it.
+func (s *Server) selectProfile(r *request, name string) error {
+	if name == "" || name == r.profile {
+		return nil
+	}
+	rules, err := s.rules(r)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(rules.Profile().OfferedProfiles, name) {
+		return acme.InvalidProfile("this directory does not offer the profile %.80q", name)
+	}
+	r.profile = name
+	if _, err = s.rules(r); err != nil {
+		return acme.InvalidProfile("the profile %q is no longer there", name)
+	}
+	return nil
+}
+
+// parseIdentifiers reads the names of an order, and for each the ancestor that
+// the client offers to prove control of (RFC 9444, Section 4.3); "" is none. A
+// name asked for twice counts once.
+func parseIdentifiers(asked []acme.OrderRequestIdentifier) (ids []acme.Identifier, ancestors []string, err error) {
 	if len(asked) == 0 {
-		return nil, acme.Malformed("the order names no identifier")
+		return nil, nil, acme.Malformed("the order names no identifier")
 	}
 	if len(asked) > maxIdentifiers {
-		return nil, acme.Malformed("the order has %d identifiers, more than %d", len(asked), maxIdentifiers)
+		return nil, nil, acme.Malformed("the order has %d identifiers, more than %d", len(asked), maxIdentifiers)
 	}
-	ids := make([]acme.Identifier, 0, len(asked))
 	seen := make(map[acme.Identifier]bool, len(asked))
 	var problems []*acme.Problem
 	for _, a := range asked {
-		id, err := acme.ParseIdentifier(string(a.Type), a.Value)
+		id, ancestor, err := parseIdentifier(a)
 		var p *acme.Problem
 		if errors.As(err, &p) {
-			problems = append(problems, p.For(a))
+			problems = append(problems, p.For(a.Identifier))
 			continue
 		}
 		if !seen[id] {
 			seen[id] = true
-			ids = append(ids, id)
+			ids, ancestors = append(ids, id), append(ancestors, ancestor)
 		}
 	}
 	if len(problems) > 0 {
-		return nil, acme.Compound(problems)
+		return nil, nil, acme.Compound(problems)
 	}
-	return ids, nil
+	return ids, ancestors, nil
+}
+
+func parseIdentifier(asked acme.OrderRequestIdentifier) (id acme.Identifier, ancestor string, err error) {
+	id, err = acme.ParseIdentifier(string(asked.Type), asked.Value)
+	if err != nil || asked.AncestorDomain == "" {
+		return id, "", err
+	}
+	above, err := acme.ParseIdentifier(string(acme.DNS), asked.AncestorDomain)
+	if err != nil {
+		return id, "", err
+	}
+	if id.Type != acme.DNS || above.Wildcard() || !strings.HasSuffix(id.Base().Value, "."+above.Value) {
+		return id, "", acme.Malformed("%.80q is not a domain above %s", asked.AncestorDomain, id.Value)
+	}
+	return id, above.Value, nil
 }
 
 // mayOrder judges an order by the profile as it is now. It is asked when the order
@@ -220,8 +289,8 @@ func (s *Server) finalize(r *request) (*response, error) {
 		default:
 			return nil, notReady(order, status)
 		}
-		done, err := s.claim(r, order, req.CSR, hash[:])
-		if errors.Is(err, store.ErrConflict) && try < raceTries {
+		done, err := s.claim(r, order, authzs, req.CSR, hash[:])
+		if again(r, err, try) {
 			continue // another finalize won, or the profile changed
 		}
 		if err != nil {
@@ -250,10 +319,27 @@ func notReady(order *acme.Order, status acme.Status) error {
 	return p
 }
 
+// stillOffered refuses what was validated by a challenge type that the profile
+// has given up since.
+func stillOffered(p *policy.Profile, authzs []acme.Authorization) error {
+	for i := range authzs {
+		if !slices.Contains(p.ChallengeTypes, string(authzs[i].Attempted)) {
+			return acme.Unauthorized("profile %q no longer takes what %s proved of %s; make a new order and validate its names",
+				p.ID, authzs[i].Attempted, authzs[i].Identifier.Value)
+		}
+	}
+	return nil
+}
+
 // claim judges order and CSR once more, records what will be signed and has it
 // signed. The channel tells when that is done; the request need not live so long.
-func (s *Server) claim(r *request, order *acme.Order, der, hash []byte) (<-chan error, error) {
+func (s *Server) claim(r *request, order *acme.Order, authzs []acme.Authorization, der, hash []byte) (<-chan error, error) {
 	ids := order.Names()
+	var gone *acme.Problem
+	if _, err := s.rules(r); errors.As(err, &gone) {
+		// draft-ietf-acme-profiles, Section 4.
+		return nil, acme.InvalidProfile("nothing is issued under the profile %q any more", r.profile)
+	}
 	rules, err := s.mayOrder(r, ids)
 	if err != nil {
 		return nil, err
@@ -261,6 +347,9 @@ func (s *Server) claim(r *request, order *acme.Order, der, hash []byte) (<-chan 
 	p := rules.Profile()
 	if order.Trusted() && p.AuthMode != policy.TrustAuthenticated {
 		return nil, acme.Unauthorized("profile %q no longer trusts its accounts; make a new order and validate its names", p.ID)
+	}
+	if err := stillOffered(p, authzs); err != nil {
+		return nil, err
 	}
 	signer, err := s.issuer(p)
 	if err != nil {
@@ -277,11 +366,17 @@ func (s *Server) claim(r *request, order *acme.Order, der, hash []byte) (<-chan 
 		OrderID: order.ID, AccountID: order.AccountID, ProfileID: order.ProfileID, ProfileRevision: p.Revision,
 		Identifiers: ids, IssuerID: p.IssuerID, CSR: der, CSRHash: hash,
 	}
-	c.Pointers.CRL, c.Pointers.AIA = signer.Pointers()
 	if c.Serial, err = pki.NewSerial(rand.Reader); err != nil {
 		return nil, err
 	}
 	if c.NotBefore, c.NotAfter, err = s.validity(p, order.NotBefore, order.NotAfter, order.CreatedAt); err != nil {
+		return nil, err
+	}
+	c.Pointers = signer.Pointers(c.Serial)
+	if !p.PublishesRevocation(c.NotBefore, c.NotAfter) {
+		c.Pointers = c.Pointers.WithoutRevocation()
+	}
+	if err := s.cfg.Lifecycle.CheckCAA(r.Context(), p, order, authzs); err != nil {
 		return nil, err
 	}
 	if err := s.cfg.Store.ClaimOrder(r.Context(), c, lifecycle.ClaimLease); err != nil {
@@ -301,6 +396,8 @@ func (s *Server) orderResponse(r *request, order *acme.Order, authzs []acme.Auth
 		NotBefore:   order.NotBefore,
 		NotAfter:    order.NotAfter,
 		Error:       order.Problem,
+		Replaces:    order.Replaces,
+		Profile:     order.ProfileID,
 		Finalize:    r.resourceURL("finalize", order.ID),
 	}
 	for _, id := range order.AuthzIDs() {

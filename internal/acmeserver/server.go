@@ -44,7 +44,10 @@ type Config struct {
 	EABRequired    bool // for every new account, whatever its profile says
 	OrderTTL       time.Duration
 	AuthzTTL       time.Duration
-	Log            *slog.Logger
+	// ARIPollInterval is how long clients wait before they ask for renewal
+	// information again; 0: there is none.
+	ARIPollInterval time.Duration
+	Log             *slog.Logger
 }
 
 // Server answers ACME requests.
@@ -102,6 +105,7 @@ type response struct {
 	location   string
 	links      []acme.Link
 	retryAfter time.Duration
+	cacheFor   time.Duration // of an answer that is the same for everybody
 }
 
 // signer says which form of JWS a resource takes (RFC 8555, Section 6.2).
@@ -127,6 +131,7 @@ var resources = map[string]resource{
 	"new-nonce":   {get: (*Server).newNonce, post: (*Server).newNonce},
 	"new-account": {post: (*Server).newAccount, signer: byKey},
 	"new-order":   {post: (*Server).newOrder},
+	"new-authz":   {post: (*Server).newAuthz},
 	"order":       {post: (*Server).order, args: 1},
 	"finalize":    {post: (*Server).finalize, args: 1},
 	"authz":       {post: (*Server).authorization, args: 1},
@@ -134,6 +139,8 @@ var resources = map[string]resource{
 	"cert":        {post: (*Server).certificate, args: 1},
 	"revoke-cert": {post: (*Server).revokeCert, signer: byEither},
 	"key-change":  {post: (*Server).keyChange},
+	// No POST: renewal information is for everybody (RFC 9773, Section 4.1).
+	"renewal-info": {get: (*Server).renewalInfo, args: 1},
 }
 
 // Accounts belong to the server: their URLs name no profile.
@@ -149,6 +156,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, httpRequest *http.Request) {
 	resp, err := s.serve(w.Header(), r)
 	if err != nil {
 		resp, err = nil, s.problem(r, err)
+		if w.Header().Get("Replay-Nonce") == "" {
+			w.Header().Set("Replay-Nonce", s.cfg.Store.NewNonce())
+		}
 	}
 	s.answer(w, r, resp, err)
 }
@@ -161,18 +171,18 @@ func (s *Server) serve(header http.Header, r *request) (*response, error) {
 		p.Status = http.StatusMisdirectedRequest
 		return nil, p
 	}
-	r.origin = origin
+	r.origin, r.prefix = origin, "/acme"
 	res, name, err := s.route(r)
-	if err != nil {
-		return nil, err
-	}
-	r.url = origin + r.URL.Path
 	if name != "directory" {
 		// RFC 8555, Section 7.1: every response but the directory has this link.
 		header.Add("Link", link(acme.Link{Rel: "index", URL: origin + r.prefix + "/directory"}))
 	}
+	if err != nil {
+		return nil, err
+	}
+	r.url = origin + r.URL.Path
 	switch {
-	case r.Method == http.MethodPost:
+	case r.Method == http.MethodPost && res.post != nil:
 		// "The server MUST include a Replay-Nonce header field in every successful
 		// response to a POST request and SHOULD provide it in error responses as
 		// well" (RFC 8555, Section 6.5).
@@ -184,9 +194,12 @@ func (s *Server) serve(header http.Header, r *request) (*response, error) {
 		}
 		return res.get(s, r)
 	default:
-		allow := http.MethodPost
-		if res.get != nil {
-			allow = "GET, HEAD, POST"
+		allow := "GET, HEAD, POST"
+		switch {
+		case res.get == nil:
+			allow = "POST"
+		case res.post == nil:
+			allow = "GET, HEAD"
 		}
 		header.Set("Allow", allow)
 		p := acme.Malformed("%s is not allowed here; use %s", r.Method, allow)
@@ -196,14 +209,14 @@ func (s *Server) serve(header http.Header, r *request) (*response, error) {
 }
 
 // route finds the resource that the path names and fills in prefix, profile and
-// args.
+// args. A resource has one URL: no other spelling of its path, and no query.
 func (s *Server) route(r *request) (resource, string, error) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/acme/")
-	if !ok || r.URL.RawPath != "" || r.URL.RawQuery != "" {
+	if !ok || r.URL.EscapedPath() != r.URL.Path || r.URL.RawQuery != "" || r.URL.ForceQuery {
 		return resource{}, "", noSuch("resource")
 	}
 	parts := strings.Split(path, "/")
-	r.prefix, r.profile = "/acme", s.cfg.DefaultProfile
+	r.profile = s.cfg.DefaultProfile
 	table := serverResources
 	if parts[0] == "profile" && len(parts) > 2 {
 		r.prefix, r.profile = "/acme/profile/"+parts[1], parts[1]
@@ -263,9 +276,25 @@ func (s *Server) post(r *request, res resource) (*response, error) {
 		return nil, err
 	}
 	if r.account != nil && r.account.Status() != acme.StatusValid {
-		return nil, acme.Unauthorized("the account is %s", r.account.Status())
+		return nil, deactivated()
 	}
-	return res.post(s, r)
+	resp, err := res.post(s, r)
+	if errors.Is(err, store.ErrConflict) && r.account != nil {
+		// Did the account end meanwhile? Then it leaves the cache in this moment.
+		time.Sleep(raceWait)
+		if now, gone := s.cfg.Store.Account(r.Context(), r.account.ID); gone == nil && now.Status() != acme.StatusValid {
+			return nil, deactivated()
+		}
+	}
+	return resp, err
+}
+
+// deactivated is the answer to whoever signs with the key of a deactivated
+// account: 401, unlike other refusals (RFC 8555, Section 7.3.6).
+func deactivated() *acme.Problem {
+	p := acme.Unauthorized("the account is deactivated")
+	p.Status = http.StatusUnauthorized
+	return p
 }
 
 // spendNonce uses the request's nonce up before its payload is looked at; it
@@ -352,6 +381,8 @@ func (s *Server) problem(r *request, err error) *acme.Problem {
 		return p
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrClosed):
 		p.Status, p.RetryAfter = http.StatusServiceUnavailable, 5*time.Second
+	case errors.Is(err, store.ErrConflict): // lost every race that it was in
+		p.Status, p.RetryAfter = http.StatusServiceUnavailable, time.Second
 	}
 	s.cfg.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	return p
@@ -371,6 +402,9 @@ func (s *Server) answer(w http.ResponseWriter, r *request, resp *response, err e
 	}
 	for _, l := range resp.links {
 		header.Add("Link", link(l))
+	}
+	if resp.cacheFor > 0 {
+		header.Set("Cache-Control", "public, max-age="+strconv.FormatInt(int64(resp.cacheFor/time.Second), 10))
 	}
 	if resp.retryAfter > 0 {
 		seconds := int64((resp.retryAfter + time.Second - 1) / time.Second)

@@ -34,10 +34,14 @@ type fixture struct {
 	log     bytes.Buffer
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T, changes ...func(*store.Config)) *fixture {
 	t.Helper()
 	ctx := t.Context()
-	s, err := store.Open(ctx, store.Config{Dir: t.TempDir(), SecretKey: make([]byte, 32), NonceTTL: time.Minute})
+	cfg := store.Config{Dir: t.TempDir(), SecretKey: make([]byte, 32), NonceTTL: time.Minute}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	s, err := store.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +185,7 @@ func (f *fixture) order(account *acme.Account, trusted bool, names ...string) (*
 		f.noError(err)
 		n.Identifiers = append(n.Identifiers, id)
 		if !trusted {
-			n.Authorizations = append(n.Authorizations, store.NewAuthorization{Token: "token", Offered: []acme.ChallengeType{acme.HTTP01}})
+			n.Authorizations = append(n.Authorizations, store.NewAuthorization{Identifier: id.Base(), Wildcard: id.Wildcard(), Token: "token", Offered: []acme.ChallengeType{acme.HTTP01}})
 		}
 	}
 	order, authzs, err := f.store.CreateOrder(f.t.Context(), n)

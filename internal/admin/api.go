@@ -78,6 +78,7 @@ func New(cfg Config) (*API, error) {
 	a.registerAccounts()
 	a.registerOrders()
 	a.registerCertificates()
+	a.registerRenewals()
 	a.registerAuditEvents()
 	a.registerIssuers()
 	a.registerAPIKeys()

@@ -33,6 +33,7 @@ func TestNewRefuses(t *testing.T) {
 
 // everyOperation has each operation once with a request that would be fine.
 var everyOperation = []struct{ method, path, body string }{
+	{"POST", "/renewals", `{"all": true, "until": "2999-01-01T00:00:00Z"}`},
 	{"POST", "/profiles", `{"id": "web", "allowed_domains": ["web.test"]}`},
 	{"GET", "/profiles", ""},
 	{"GET", "/profiles/default", ""},
@@ -199,8 +200,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestSlowBody holds that a body that never ends is given up, and one that breaks
-// off is the client's fault.
+// TestBrokenBody holds that a body that cannot be read is the client's fault.
 func TestBrokenBody(t *testing.T) {
 	f := newFixture(t)
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())

@@ -50,21 +50,27 @@ func (profilePatch) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schem
 // OpenAPI, cannot say in its types.
 func describeProfile(s *huma.Schema) *huma.Schema {
 	for field, text := range map[string]string{
-		"name":                "For people; the id when empty.",
-		"issuer_id":           "Who signs.",
-		"revision":            "Counts the changes.",
-		"acme_auth_mode":      "Whether an authenticated account may have any name that the profile allows, or has to prove control of it.",
-		"max_ttl_seconds":     "The longest life of a certificate.",
-		"default_ttl_seconds": "The life of a certificate when the client asks for none; 0: max_ttl_seconds.",
-		"allowed_domains":     "example.com: that name. *.example.com: one label below. .example.com: the name and everything below. *: any.",
-		"denied_domains":      "As allowed_domains, and stronger.",
-		"allowed_ip_ranges":   "CIDR ranges. None: no certificates for addresses.",
-		"allow_wildcards":     "Wildcard names may be ordered, where allowed_domains covers all they stand for.",
-		"allow_open":          "It is meant that every account may have every name.",
-		"challenge_types":     "What proves control of a name, in the mode challenge.",
-		"key_types":           "The keys that certificates may have.",
-		"ext_key_usages":      "What certificates may be used for.",
-		"eab_required":        "Only accounts bound to an external account key for this profile may order.",
+		"name":                        "For people; the id when empty.",
+		"issuer_id":                   "Who signs.",
+		"revision":                    "Counts the changes.",
+		"acme_auth_mode":              "Whether an authenticated account may have any name that the profile allows, or has to prove control of it.",
+		"max_ttl_seconds":             "The longest life of a certificate.",
+		"default_ttl_seconds":         "The life of a certificate when the client asks for none; 0: max_ttl_seconds.",
+		"allowed_domains":             "example.com: that name. *.example.com: one label below. .example.com: the name and everything below. *: any.",
+		"denied_domains":              "As allowed_domains, and stronger.",
+		"allowed_ip_ranges":           "CIDR ranges. None: no certificates for addresses.",
+		"allow_wildcards":             "Wildcard names may be ordered, where allowed_domains covers all they stand for.",
+		"allow_open":                  "It is meant that every account may have every name.",
+		"challenge_types":             "What proves control of a name, in the mode challenge.",
+		"key_types":                   "The keys that certificates may have.",
+		"ext_key_usages":              "What certificates may be used for.",
+		"lint_sources":                "What certificates are held against before they are signed; the sources that are there without being named cannot be left out.",
+		"authz_reuse_seconds":         "How long after its validation an authorization may serve further orders of its account; 0: never.",
+		"caa":                         "Whether the names' CAA records are asked and obeyed: off, report or enforce.",
+		"no_revocation_below_seconds": "Certificates that live shorter are published on no CRL and by no OCSP (RFC 9608); 0: none are.",
+		"subdomain_auth":              "Clients may ask for an authorization by dns-01 to cover the names below its own (RFC 9444).",
+		"offered_profiles":            "Other profiles that an order under this profile's directory may select.",
+		"eab_required":                "Only accounts bound to an external account key for this profile may order.",
 	} {
 		if p := s.Properties[field]; p != nil {
 			p.Description = text
@@ -75,6 +81,7 @@ func describeProfile(s *huma.Schema) *huma.Schema {
 	}
 	items(s, "challenge_types", policy.OfferedChallenges())
 	items(s, "key_types", pki.AllKeyTypes)
+	items(s, "lint_sources", pki.AllLintSources)
 	for _, p := range s.Properties {
 		if p.Type == huma.TypeArray {
 			p.Nullable = false

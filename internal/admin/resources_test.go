@@ -11,7 +11,6 @@ import (
 
 	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/audit"
-	"github.com/certctl/certctl/internal/policy"
 	"github.com/certctl/certctl/internal/store"
 )
 
@@ -110,19 +109,11 @@ func TestUpdateProfileRace(t *testing.T) {
 // TestServerWideEAB holds that a setting of the server is not written into a
 // profile by a change of something else.
 func TestServerWideEAB(t *testing.T) {
-	f := newFixture(t)
-	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), SecretKey: make([]byte, 32), NonceTTL: time.Minute, EABRequired: true})
-	f.noError(err)
-	defer s.Close()
-	_, err = s.CreateProfile(t.Context(), "api:test", policy.Profile{ID: "p", IssuerID: "iss-local", AuthMode: policy.Challenge, MaxTTLSeconds: 3600,
-		AllowedDomains: []string{".test"}})
-	f.noError(err)
-	p, err := s.StoredProfile(t.Context(), "p")
-	if err != nil || p.EABRequired || p.CreatedAt.IsZero() {
-		t.Errorf("stored %+v, %v", p, err)
-	}
-	if rules, err := s.Profile(t.Context(), "p"); err != nil || !rules.Profile().EABRequired {
-		t.Errorf("rules without EAB: %v", err)
+	f := newFixture(t, func(c *store.Config) { c.EABRequired = true })
+	f.do("PATCH", "/profiles/default", f.admin, `{"name": "x"}`).want(t, 200, `"eab_required":false`, `"revision":2`)
+	f.do("GET", "/profiles/default", f.admin, "").want(t, 200, `"eab_required":false`)
+	if rules, err := f.store.Profile(t.Context(), "default"); err != nil || !rules.Profile().EABRequired {
+		t.Errorf("requests are decided without EAB: %v", err)
 	}
 }
 
@@ -316,6 +307,37 @@ func TestCertificates(t *testing.T) {
 	f.do("GET", "/certificates/"+none, f.admin, "").want(t, 404, none)
 	f.do("POST", "/certificates/"+none+"/revoke", f.admin, `{}`).want(t, 404, none)
 	f.do("POST", "/certificates/"+old+"/revoke", f.admin, `{}`).want(t, 200, `"revocation_reason":0`)
+}
+
+func TestRenewals(t *testing.T) {
+	f := newFixture(t)
+	account := f.account()
+	serial, other := f.issued(account, "a.test"), f.issued(account, "b.test")
+	until := time.Now().UTC().Add(time.Hour).Truncate(time.Second)
+	body := func(rest string) string { return `{"until": "` + until.Format(time.RFC3339) + `"` + rest + `}` }
+
+	f.do("POST", "/renewals", f.auditor, body(`, "all": true`)).want(t, 403)
+	f.do("POST", "/renewals", f.admin, body("")).want(t, 422, "all: say which")
+	f.do("POST", "/renewals", f.admin, body(`, "all": true, "profile_id": "default"`)).want(t, 422, "all: say which")
+	f.do("POST", "/renewals", f.admin, body(`, "all": true, "from": "2999-01-01T00:00:00Z"`)).want(t, 422, "until:")
+	f.do("POST", "/renewals", f.admin, body(`, "all": true, "explanation_url": "javascript:1"`)).want(t, 422, "explanation_url")
+	f.do("POST", "/renewals", f.admin, body(`, "serials": ["`+serial+`"], "explanation_url": "https://wiki.test/why"`)).want(t, 200, `"certificates":1`)
+	f.hasEvent("certificate_renewal_set", "api:root", "set")
+	c, err := f.store.Certificate(t.Context(), serial)
+	f.noError(err)
+	if !c.Renewal.Until.Equal(until) || c.Renewal.ExplanationURL != "https://wiki.test/why" || c.Renewal.From.IsZero() {
+		t.Errorf("renewal %+v", c.Renewal)
+	}
+	c, err = f.store.Certificate(t.Context(), other)
+	f.noError(err)
+	if !c.Renewal.From.IsZero() {
+		t.Errorf("another certificate has the renewal %+v", c.Renewal)
+	}
+	f.do("POST", "/renewals", f.admin, body(`, "profile_id": "none"`)).want(t, 200, `"certificates":0`)
+	f.do("POST", "/renewals", f.admin, body(`, "issued_before": "2001-01-01T00:00:00Z"`)).want(t, 200, `"certificates":0`)
+	f.do("POST", "/renewals", f.admin, body(`, "account_id": "`+account.ID+`"`)).want(t, 200, `"certificates":2`)
+	f.do("POST", "/certificates/"+serial+"/revoke", f.admin, `{}`).want(t, 200)
+	f.do("POST", "/renewals", f.admin, body(`, "all": true`)).want(t, 200, `"certificates":1`)
 }
 
 func TestAuditEvents(t *testing.T) {

@@ -36,6 +36,7 @@ type server struct {
 	store     *store.Store
 	issuers   map[string]*issuer.Local
 	cert      *lifecycle.ServerCert
+	ocsp      *lifecycle.OCSPSigner
 	lifecycle *lifecycle.Lifecycle
 	listeners listeners
 	newKey    string // the API key that this start generated, to be shown once
@@ -136,9 +137,9 @@ func (s *server) openStore(ctx context.Context) error {
 func (s *server) wire() error {
 	a := s.cfg.ACMEServer
 	prober, err := validate.New(validate.Config{
-		Resolvers:     a.DNS01Resolvers,
-		HTTP01Port:    a.HTTP01Port,
-		TLSALPN01Port: a.TLSALPN01Port,
+		Resolvers:     a.Challenge.DNS01Resolvers,
+		HTTP01Port:    a.Challenge.HTTP01Port,
+		TLSALPN01Port: a.Challenge.TLSALPN01Port,
 		Allow:         a.Validation.AllowCIDRs,
 		Deny:          a.Validation.DenyCIDRs,
 		Self:          s.listeners.addresses,
@@ -150,10 +151,11 @@ func (s *server) wire() error {
 		Store:   s.store,
 		Issuers: s.issuers,
 		Probe:   probe(prober),
+		CAA:     lifecycle.CAA{Check: prober.CAA, Identities: a.CAAIdentities, AccountURLs: s.accountURLs},
 		Slots: map[acme.ChallengeType]int{
-			acme.HTTP01:    a.HTTP01Concurrency,
-			acme.DNS01:     a.DNS01Concurrency,
-			acme.TLSALPN01: a.TLSALPN01Concurrency,
+			acme.HTTP01:    a.Challenge.HTTP01Concurrency,
+			acme.DNS01:     a.Challenge.DNS01Concurrency,
+			acme.TLSALPN01: a.Challenge.TLSALPN01Concurrency,
 		},
 		AuthzTTL:      a.AuthzTTL,
 		SweepInterval: a.GCInterval,
@@ -166,7 +168,7 @@ func (s *server) wire() error {
 		Store: s.store, Lifecycle: s.lifecycle, Issuers: s.issuers,
 		ExternalURLs: s.cfg.ExternalURLs, DefaultProfile: a.DefaultProfileID,
 		TermsURL: a.TOSURL, Website: a.Website, CAAIdentities: a.CAAIdentities, EABRequired: a.EABRequired,
-		OrderTTL: a.OrderTTL, AuthzTTL: a.AuthzTTL, Log: s.log,
+		OrderTTL: a.OrderTTL, AuthzTTL: a.AuthzTTL, ARIPollInterval: ariPoll(a), Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -183,12 +185,26 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	s.route(surface, api)
+	files, err := responder.New(responder.Config{
+		Store: s.store, Issuers: s.issuers, OCSP: map[string]*lifecycle.OCSPSigner{localIssuer: s.ocsp}, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.route(surface, api, files)
 	return nil
 }
 
+// ariPoll is 0 when renewal information is off.
+func ariPoll(a ACMEServerConfig) time.Duration {
+	if !a.ARI.Enabled {
+		return 0
+	}
+	return a.ARI.PollInterval
+}
+
 // route says what is served where.
-func (s *server) route(surface, api http.Handler) {
+func (s *server) route(surface, api, files http.Handler) {
 	private := http.NewServeMux()
 	if s.cfg.ACMEServer.Enabled {
 		private.Handle("/acme/", surface)
@@ -200,11 +216,14 @@ func (s *server) route(surface, api http.Handler) {
 	s.listeners.private.handler = private
 
 	public := http.NewServeMux()
-	files := responder.New(s.store, s.issuers, s.log)
-	public.Handle("/crl/", files)
-	public.Handle("/aia/", files)
 	public.HandleFunc("GET /roots.pem", s.serveRoots)
-	s.listeners.public.handler = public
+	s.listeners.public.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if responder.Serves(r.URL.Path) {
+			files.ServeHTTP(w, r)
+			return
+		}
+		public.ServeHTTP(w, r)
+	})
 }
 
 // probe picks the probe of a challenge type.
@@ -221,6 +240,15 @@ func probe(p *validate.Prober) func(context.Context, acme.ChallengeType, validat
 		}
 		return run(ctx, target)
 	}
+}
+
+// accountURLs returns every URL that names an account.
+func (s *server) accountURLs(id string) []string {
+	urls := make([]string, len(s.cfg.ExternalURLs))
+	for i, origin := range s.cfg.ExternalURLs {
+		urls[i] = origin + "/acme/account/" + id
+	}
+	return urls
 }
 
 // ready answers 200 when requests can be served: the database answers and the
@@ -253,6 +281,9 @@ func (s *server) serve(ctx context.Context) error {
 	background.Go(func() { _ = s.lifecycle.Run(work) })
 	background.Go(func() {
 		_ = s.cert.Run(work, func(err error) { s.log.Error("server certificate was not renewed", "error", err) })
+	})
+	background.Go(func() {
+		_ = s.ocsp.Run(work, func(err error) { s.log.Error("OCSP responder's certificate was not renewed", "error", err) })
 	})
 	failed := s.listeners.serve(s.cert.Get, s.log)
 	var err error

@@ -59,15 +59,26 @@ type ACMEServerConfig struct {
 	AuthzTTL   time.Duration `name:"authz-ttl" default:"24h" env:"CERTCTL_ACME_SERVER_AUTHZ_TTL" help:"Life of an authorization."`
 	GCInterval time.Duration `name:"gc-interval" default:"1m" env:"CERTCTL_ACME_SERVER_GC_INTERVAL" help:"Time between two sweeps of what has expired."`
 
+	RateLimit  RateLimitConfig  `embed:"" prefix:"rate-limit-"`
+	Validation ValidationConfig `embed:"" prefix:"validation-"`
+	Challenge  ChallengeConfig  `embed:""`
+	ARI        ARIConfig        `embed:"" prefix:"ari-"`
+}
+
+// ChallengeConfig says how challenges are validated.
+type ChallengeConfig struct {
 	HTTP01Concurrency    int      `name:"http01-concurrency" default:"64" env:"CERTCTL_ACME_SERVER_HTTP01_CONCURRENCY" help:"http-01 validations at once."`
 	HTTP01Port           int      `name:"http01-port" default:"80" env:"CERTCTL_ACME_SERVER_HTTP01_PORT" help:"Port that http-01 connects to."`
 	DNS01Concurrency     int      `name:"dns01-concurrency" default:"64" env:"CERTCTL_ACME_SERVER_DNS01_CONCURRENCY" help:"dns-01 validations at once."`
 	TLSALPN01Concurrency int      `name:"tlsalpn01-concurrency" default:"64" env:"CERTCTL_ACME_SERVER_TLSALPN01_CONCURRENCY" help:"tls-alpn-01 validations at once."`
 	TLSALPN01Port        int      `name:"tlsalpn01-port" default:"443" env:"CERTCTL_ACME_SERVER_TLSALPN01_PORT" help:"Port that tls-alpn-01 connects to."`
 	DNS01Resolvers       []string `name:"dns01-resolver" type:"list" placeholder:"HOST:PORT,..." env:"CERTCTL_ACME_SERVER_DNS01_RESOLVER" help:"DNS servers that validation asks. Unset: the system's."`
+}
 
-	RateLimit  RateLimitConfig  `embed:"" prefix:"rate-limit-"`
-	Validation ValidationConfig `embed:"" prefix:"validation-"`
+// ARIConfig holds the settings of renewal information (RFC 9773).
+type ARIConfig struct {
+	Enabled      bool          `default:"true" negatable:"" env:"CERTCTL_ACME_SERVER_ARI_ENABLED" help:"Tell clients when to renew (default ${default})."`
+	PollInterval time.Duration `default:"6h" env:"CERTCTL_ACME_SERVER_ARI_POLL_INTERVAL" help:"How long clients wait before they ask again when to renew."`
 }
 
 // RateLimitConfig holds the limits of the ACME surface; 0 switches one off.
@@ -202,15 +213,19 @@ func (f *configFile) errorf(node *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %s", f.name, node.Line, fmt.Sprintf(format, args...))
 }
 
-// Validate refuses a file with a key that is no setting.
+// Validate refuses a file with a key that is no setting of the server.
 func (f *configFile) Validate(app *kong.Application) error {
-	known := make(map[string]bool)
-	err := kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
-		if flag, ok := node.(*kong.Flag); ok && len(flag.Envs) > 0 {
-			known[flag.Name] = true
+	node := app.Node
+	for _, command := range app.Children {
+		if command.Name == "server" {
+			node = command
 		}
-		return next(nil)
-	})
+	}
+	known := make(map[string]bool)
+	for _, flag := range node.Flags {
+		known[flag.Name] = len(flag.Envs) > 0
+	}
+	var err error
 	for name, value := range f.values {
 		if !known[name] {
 			err = errors.Join(err, fmt.Errorf("%s:%d: unknown setting %q", f.name, value.line, name))

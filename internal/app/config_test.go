@@ -47,16 +47,16 @@ func TestDefaults(t *testing.T) {
 		LogFormat:    "text",
 		LogLevel:     "info",
 		ACMEServer: ACMEServerConfig{
-			Enabled:           true,
-			DefaultAuthMode:   "trust_authenticated",
-			DefaultProfileID:  "default",
-			NonceTTL:          5 * time.Minute,
-			OrderTTL:          24 * time.Hour,
-			AuthzTTL:          24 * time.Hour,
-			GCInterval:        time.Minute,
-			HTTP01Concurrency: 64, DNS01Concurrency: 64, TLSALPN01Concurrency: 64, TLSALPN01Port: 443,
-			HTTP01Port: 80,
-			RateLimit:  RateLimitConfig{OrdersPerHour: 1000, ConcurrentOrders: 300, ChallengeRespondsPerHour: 60},
+			Enabled:          true,
+			DefaultAuthMode:  "trust_authenticated",
+			DefaultProfileID: "default",
+			NonceTTL:         5 * time.Minute,
+			OrderTTL:         24 * time.Hour,
+			AuthzTTL:         24 * time.Hour,
+			GCInterval:       time.Minute,
+			ARI:              ARIConfig{Enabled: true, PollInterval: 6 * time.Hour},
+			Challenge:        ChallengeConfig{HTTP01Concurrency: 64, HTTP01Port: 80, DNS01Concurrency: 64, TLSALPN01Concurrency: 64, TLSALPN01Port: 443},
+			RateLimit:        RateLimitConfig{OrdersPerHour: 1000, ConcurrentOrders: 300, ChallengeRespondsPerHour: 60},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -169,7 +169,7 @@ acme-server:
 	}
 	got := []any{
 		c.ExternalURLs, c.TLSSANs, c.CAName, c.APIKey, c.ACMEServer.OrderTTL, c.ACMEServer.Enabled,
-		c.ACMEServer.HTTP01Port, c.ACMEServer.RateLimit.OrdersPerHour, c.ACMEServer.Validation.AllowCIDRs,
+		c.ACMEServer.Challenge.HTTP01Port, c.ACMEServer.RateLimit.OrdersPerHour, c.ACMEServer.Validation.AllowCIDRs,
 	}
 	want := []any{
 		[]string{"https://a.test", "https://b.test:8443"}, []string{"c.test", "192.0.2.1"}, "no", "0123456789",
@@ -318,7 +318,7 @@ func TestBadSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.LogLevel, c.ACMEServer.HTTP01Port = "loud", 0
+	c.LogLevel, c.ACMEServer.Challenge.HTTP01Port = "loud", 0
 	err = c.Validate()
 	checkError(t, err, "CERTCTL_LOG_LEVEL: \"loud\" is none of debug, info, warn, error\n"+
 		"CERTCTL_ACME_SERVER_HTTP01_PORT: 0 is not between 1 and 65535")

@@ -3,10 +3,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,8 +11,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/certctl/certctl/internal/admin"
 	"github.com/certctl/certctl/internal/audit"
 	"github.com/certctl/certctl/internal/issuer"
+	"github.com/certctl/certctl/internal/lifecycle"
 	"github.com/certctl/certctl/internal/pki"
 	"github.com/certctl/certctl/internal/policy"
 	"github.com/certctl/certctl/internal/responder"
@@ -68,16 +67,25 @@ func (s *server) openCA(ctx context.Context) error {
 		return fmt.Errorf("issuer %s: %w", localIssuer, err)
 	}
 	config := issuer.LocalConfig{ID: localIssuer, Issuing: chain[0], Root: chain[1], Key: key}
+	config.LintWarnings = func(serial string, warnings []pki.LintFinding) {
+		s.log.Warn("a certificate does not follow recommendations", "serial", serial, "lints", warnings)
+	}
 	if s.cfg.PublicURL != "" {
-		config.CRLURL = strings.TrimSuffix(s.cfg.PublicURL, "/") + responder.CRLPath(localIssuer)
-		config.AIAURL = strings.TrimSuffix(s.cfg.PublicURL, "/") + responder.AIAPath(localIssuer)
+		public := strings.TrimSuffix(s.cfg.PublicURL, "/")
+		config.CRLURL = public + responder.CRLPath(localIssuer)
+		config.AIAURL = public + responder.AIAPath(localIssuer)
+		config.OCSPURL = public + responder.OCSPPath(localIssuer)
+		for shard := range record.CRLShards {
+			config.ShardURLs = append(config.ShardURLs, public+responder.ShardPath(localIssuer, shard+1))
+		}
 	}
 	local, err := issuer.NewLocal(config)
 	if err != nil {
 		return err
 	}
 	s.issuers = map[string]*issuer.Local{localIssuer: local}
-	return nil
+	s.ocsp, err = lifecycle.NewOCSPSigner(ctx, s.store, local)
+	return err
 }
 
 func (s *server) createCA(ctx context.Context) error {
@@ -95,7 +103,8 @@ func (s *server) createCA(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	record := store.Issuer{ID: localIssuer, Kind: "local", Name: s.cfg.CAName, Chain: string(pki.EncodePEM(ca.Issuing, ca.Root))}
+	record := store.Issuer{ID: localIssuer, Kind: "local", Name: s.cfg.CAName, CRLShards: pki.CRLShards,
+		Chain: string(pki.EncodePEM(ca.Issuing, ca.Root))}
 	err = s.store.CreateIssuer(ctx, audit.System("first-start"), record, map[string][]byte{rootKeySecret: rootKey, issuingKeySecret: issuingKey})
 	if errors.Is(err, store.ErrExists) {
 		return nil // another start was first
@@ -217,23 +226,16 @@ func (s *server) firstAPIKey(ctx context.Context) error {
 	case key == "" && len(keys) > 0:
 		return nil
 	case key == "":
-		random := make([]byte, 32)
-		rand.Read(random)
-		key = "ck_" + base64.RawURLEncoding.EncodeToString(random)
+		key = admin.NewKey()
 		s.newKey = key
 	case len(keys) > 0:
-		name = "environment-" + keyHash(key)[:8]
+		name = "environment-" + admin.HashKey(key)[:8]
 	}
-	err = s.store.CreateAPIKey(ctx, audit.System("first-start"), name, keyHash(key), store.RoleAdmin)
+	err = s.store.CreateAPIKey(ctx, audit.System("first-start"), name, admin.HashKey(key), store.RoleAdmin)
 	if errors.Is(err, store.ErrExists) {
 		return nil
 	}
 	return err
-}
-
-func keyHash(key string) string {
-	hash := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(hash[:])
 }
 
 // roots returns the roots that clients must trust.

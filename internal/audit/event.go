@@ -34,12 +34,14 @@ const (
 	OrderCreated             Action = "acme_order_created"
 	OrderFinalized           Action = "acme_order_finalized"
 	OrderFailed              Action = "acme_order_failed"
+	AuthorizationCreated     Action = "acme_authorization_created"
 	AuthorizationDeactivated Action = "acme_authorization_deactivated"
 	ChallengeProcessing      Action = "acme_challenge_processing"
 	ChallengeCompleted       Action = "acme_challenge_completed"
 
 	CertificateIssued  Action = "certificate_issued"
 	CertificateRevoked Action = "certificate_revoked"
+	RenewalSet         Action = "certificate_renewal_set"
 
 	CRLPublished Action = "crl_published"
 

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"slices"
@@ -25,8 +24,15 @@ type LocalConfig struct {
 	Root, Issuing *x509.Certificate
 	Key           crypto.Signer // of Issuing
 
-	// Where relying parties find the CRL and the issuing certificate. Empty: certificates carry no such pointer.
-	CRLURL, AIAURL string
+	// Where relying parties find the complete CRL, the issuing certificate and the OCSP responder. Empty: certificates
+	// carry no such pointer.
+	CRLURL, AIAURL, OCSPURL string
+	// ShardURLs are where they find the shards of the CRL, the first shard first. Certificates point to theirs then,
+	// and not to the complete CRL. None: the CRL is not divided.
+	ShardURLs []string
+
+	// LintWarnings is told which recommendations a certificate does not follow, after it was signed; may be nil.
+	LintWarnings func(serial string, warnings []pki.LintFinding)
 }
 
 // Local issues from a CA whose key this process holds or can use. It does not change once it is made and may be used
@@ -39,7 +45,10 @@ type Local struct {
 
 	roots, intermediates *x509.CertPool
 
-	crlURLs, aiaURLs []string
+	shardURLs []string
+	pointers  pki.Pointers // but for the CRL's shard
+
+	lintWarnings func(serial string, warnings []pki.LintFinding)
 
 	chainPEM        []byte
 	rootFingerprint string
@@ -61,19 +70,14 @@ func NewLocal(config LocalConfig) (*Local, error) {
 		roots:         x509.NewCertPool(),
 		intermediates: x509.NewCertPool(),
 		chainPEM:      pki.EncodePEM(config.Issuing),
+		lintWarnings:  config.LintWarnings,
 	}
 	l.roots.AddCert(config.Root)
 	l.intermediates.AddCert(config.Issuing)
 	if err := l.checkParts(); err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", l.id, err)
 	}
-	if config.CRLURL != "" {
-		l.crlURLs = []string{config.CRLURL}
-	}
-	if config.AIAURL != "" {
-		l.aiaURLs = []string{config.AIAURL}
-	}
-	if err := pki.CheckURLs(slices.Concat(l.crlURLs, l.aiaURLs)); err != nil {
+	if err := l.publish(&config); err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", l.id, err)
 	}
 	fingerprint := sha256.Sum256(config.Root.Raw)
@@ -116,15 +120,13 @@ func (l *Local) verify(cert *x509.Certificate, at time.Time) error {
 	return err
 }
 
-// Pointers returns the URLs that certificates of this issuer should carry: of its CRL and of its own certificate.
-func (l *Local) Pointers() (crl, aia []string) { return l.crlURLs, l.aiaURLs }
-
 // Issue signs the certificate that the leaf describes, pointers included, and returns its DER. Called twice with the
 // same leaf it returns the same bytes, if Deterministic.
 //
 // What must not be issued is refused before the key is used, for a signature cannot be taken back: names outside of
-// the CA's constraints, and an end after the CA's own. What comes back from the key is then read again and compared
-// with the leaf. The signature itself was already verified by x509.CreateCertificate.
+// the CA's constraints, an end after the CA's own, and what breaks a lint (the error is then a *pki.LintError). What
+// comes back from the key is read again and compared with the leaf. The signature itself was already verified by
+// x509.CreateCertificate.
 func (l *Local) Issue(ctx context.Context, leaf pki.Leaf) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -139,12 +141,25 @@ func (l *Local) Issue(ctx context.Context, leaf pki.Leaf) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", l.id, err)
 	}
-	der, err := x509.CreateCertificate(nil, template, l.issuing, leaf.PublicKey, l.key)
+	der, err := l.sign(template, &leaf)
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: signing: %w", l.id, err)
 	}
 	if err := l.inspect(der, template, &leaf); err != nil {
 		return nil, fmt.Errorf("issuer %s: the signed certificate is not the one that was meant: %w", l.id, err)
+	}
+	return der, nil
+}
+
+// sign lints the certificate that the template makes, then signs it.
+func (l *Local) sign(template *x509.Certificate, leaf *pki.Leaf) ([]byte, error) {
+	signer := pki.LintFirst(l.key, leaf.LintSources)
+	der, err := x509.CreateCertificate(nil, template, l.issuing, leaf.PublicKey, signer)
+	if err != nil {
+		return nil, err
+	}
+	if warnings := signer.Warnings(); len(warnings) > 0 && l.lintWarnings != nil {
+		l.lintWarnings(leaf.Serial, warnings)
 	}
 	return der, nil
 }
@@ -184,17 +199,6 @@ func (l *Local) inspect(der []byte, template *x509.Certificate, leaf *pki.Leaf) 
 
 func sameIP(ip net.IP, addr netip.Addr) bool {
 	return bytes.Equal(ip, addr.AsSlice())
-}
-
-// SignCRL signs a CRL that lists every revoked certificate of this issuer. Being complete it carries no issuing
-// distribution point, which is critical and not understood by every relying party.
-func (l *Local) SignCRL(number *big.Int, thisUpdate, nextUpdate time.Time, entries []pki.RevokedEntry) ([]byte, error) {
-	crl := pki.CRL{Number: number, ThisUpdate: thisUpdate, NextUpdate: nextUpdate, Revoked: entries}
-	der, err := crl.Sign(l.issuing, l.key)
-	if err != nil {
-		return nil, fmt.Errorf("issuer %s: %w", l.id, err)
-	}
-	return der, nil
 }
 
 // ID returns the name under which profiles refer to the issuer.

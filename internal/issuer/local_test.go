@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,7 +104,7 @@ func TestIssue(t *testing.T) {
 	ca := newCA(t, nil)
 	l := newLocal(t, ca)
 	leaf := newLeaf("a.test", "*.b.test", "192.0.2.1", "2001:db8::1")
-	leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = l.Pointers()
+	leaf.Point(l.Pointers(leaf.Serial))
 	cert := issue(t, l, leaf)
 	for _, name := range []string{"a.test", "x.b.test", "192.0.2.1", "2001:db8::1"} {
 		if err := verify(ca, cert, name); err != nil {
@@ -131,7 +132,7 @@ func TestIssuePointers(t *testing.T) {
 		t.Error("the certificate has pointers that the leaf has not")
 	}
 	leaf := newLeaf("a.test")
-	leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = l.Pointers()
+	leaf.Point(l.Pointers(leaf.Serial))
 	cert := issue(t, l, leaf)
 	if len(cert.CRLDistributionPoints) != 1 || len(cert.IssuingCertificateURL) != 1 {
 		t.Error("the issuer's pointers are not in the certificate")
@@ -141,7 +142,7 @@ func TestIssuePointers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if crl, aia := bare.Pointers(); len(crl)+len(aia) > 0 {
+	if p := bare.Pointers(leaf.Serial); len(p.CRL)+len(p.AIA)+len(p.OCSP) > 0 || p.NoRevAvail {
 		t.Error("pointers came from nowhere")
 	}
 }
@@ -226,6 +227,80 @@ func TestDamagedSignature(t *testing.T) {
 	}
 	if uses != 1 {
 		t.Errorf("the key was used %d times", uses)
+	}
+}
+
+// TestLintedBeforeTheKeyIsUsed signs templates that are not those of their leaves.
+func TestLintedBeforeTheKeyIsUsed(t *testing.T) {
+	ca := newCA(t, nil)
+	var uses int
+	var warned []string
+	l, err := NewLocal(LocalConfig{
+		ID: "x", Root: ca.Root, Issuing: ca.Issuing, Key: faultySigner{ca.IssuingKey, &uses, false},
+		LintWarnings: func(serial string, warnings []pki.LintFinding) {
+			warned = append(warned, serial)
+			for _, f := range warnings {
+				warned = append(warned, f.Lint)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*x509.Certificate)
+		want   string // the lint that refuses; "": none
+		warns  string
+	}{
+		{"as it was meant", func(*x509.Certificate) {}, "", ""},
+		{"a label of 64", func(c *x509.Certificate) { c.DNSNames = []string{strings.Repeat("a", 64) + ".test"} }, "e_rfc_dnsname_label_too_long", ""},
+		{"a CA's usage", func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, "e_ext_key_usage_cert_sign_without_ca", ""},
+		{"not recommended", func(c *x509.Certificate) { c.DNSNames = []string{"a_b.c.d.test"} }, "", "w_rfc_dnsname_underscore_in_trd"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			uses, warned = 0, nil
+			leaf := newLeaf("a.test")
+			template, err := leaf.Template()
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.change(template)
+			der, err := l.sign(template, &leaf)
+			if test.want != "" {
+				var linted *pki.LintError
+				if !errors.As(err, &linted) || linted.Findings[0].Lint != test.want || der != nil || uses != 0 {
+					t.Errorf("got %v, want %s; the key was used %d times", err, test.want, uses)
+				}
+				return
+			}
+			if err != nil || uses != 1 {
+				t.Errorf("%v, the key was used %d times", err, uses)
+			}
+			if test.warns == "" && len(warned) > 0 || test.warns != "" && !slices.Equal(warned, []string{leaf.Serial, test.warns}) {
+				t.Errorf("warnings %q", warned)
+			}
+		})
+	}
+}
+
+func TestLintSources(t *testing.T) {
+	ca := newCA(t, nil)
+	l := newLocal(t, ca)
+	leaf := newLeaf("a.test")
+	leaf.NotAfter = leaf.NotBefore.AddDate(0, 0, 400)
+	plain := issue(t, l, leaf)
+	for source, want := range map[pki.LintSource]string{
+		pki.LintApple: "e_tls_server_cert_valid_time_longer_than_398_days", pki.LintCABForum: "e_dnsname_not_valid_tld", "x": `"x"`} {
+		leaf.LintSources = []pki.LintSource{source}
+		if der, err := l.Issue(context.Background(), leaf); err == nil || der != nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", source, err, want)
+		}
+	}
+	// What does not refuse a certificate does not change it.
+	leaf.LintSources = []pki.LintSource{pki.LintRFC5891, pki.LintMozilla, pki.LintRFC5280}
+	if cert := issue(t, l, leaf); !cert.Equal(plain) {
+		t.Error("linting changed the certificate")
 	}
 }
 
@@ -322,7 +397,8 @@ func TestDeterministic(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			crl, err := l.SignCRL(big.NewInt(1), now, now.Add(time.Hour), []pki.RevokedEntry{{Serial: newLeaf().Serial, RevokedAt: now}})
+			crl, err := l.SignCRL(0, pki.CRL{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour),
+				Revoked: []pki.RevokedEntry{{Serial: newLeaf().Serial, RevokedAt: now}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -463,8 +539,8 @@ func TestOpenSSL(t *testing.T) {
 	}
 	outsidePath := write("outside.pem", pki.EncodePEM(stolen))
 
-	crlDER, err := l.SignCRL(big.NewInt(7), now.Add(-time.Minute), now.Add(time.Hour),
-		[]pki.RevokedEntry{{Serial: revoked.Serial, RevokedAt: now.Add(-time.Minute), Reason: pki.ReasonKeyCompromise}})
+	crlDER, err := l.SignCRL(0, pki.CRL{Number: big.NewInt(7), ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(time.Hour),
+		Revoked: []pki.RevokedEntry{{Serial: revoked.Serial, RevokedAt: now.Add(-time.Minute), Reason: pki.ReasonKeyCompromise}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,7 +568,7 @@ func TestOpenSSL(t *testing.T) {
 
 func TestSignCRLCarriesNoIDP(t *testing.T) {
 	ca := newCA(t, nil)
-	der, err := newLocal(t, ca).SignCRL(big.NewInt(1), now, now.Add(time.Hour), nil)
+	der, err := newLocal(t, ca).SignCRL(0, pki.CRL{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -538,4 +614,15 @@ func BenchmarkIssue(b *testing.B) {
 			}
 		})
 	}
+	b.Run("AllLints", func(b *testing.B) {
+		l, leaf := newLocal(b, ca), newLeaf("a.example.com")
+		leaf.LintSources = pki.AllLintSources
+		leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = []string{"http://pki.example.com/crl"}, []string{"http://pki.example.com/aia"}
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := l.Issue(context.Background(), leaf); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

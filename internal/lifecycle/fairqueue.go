@@ -9,9 +9,14 @@ import (
 // fairQueue hands out validations so that one account with many of them, or with
 // many dead hosts, does not hold up the others: accounts take turns, and no
 // account has more than half of the slots.
+//
+// A validation may wait or run for longer than its lease. Then this process takes
+// it from the store again, and what is here already goes on under the new lease:
+// else it would be probed twice, and each result would come too late.
 type fairQueue struct {
 	mu      sync.Mutex
 	changed *sync.Cond
+	here    map[string]*store.Validation   // that wait or run, by authorization
 	waiting map[string][]*store.Validation // by account
 	turns   []string                       // accounts in waiting, the next first
 	running map[string]int                 // slots in use by account
@@ -21,7 +26,9 @@ type fairQueue struct {
 }
 
 func newFairQueue(slots int) *fairQueue {
-	q := &fairQueue{waiting: map[string][]*store.Validation{}, running: map[string]int{}, most: max(1, slots/2)}
+	q := &fairQueue{
+		here: map[string]*store.Validation{}, waiting: map[string][]*store.Validation{}, running: map[string]int{}, most: max(1, slots/2),
+	}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
@@ -30,9 +37,17 @@ func newFairQueue(slots int) *fairQueue {
 func (q *fairQueue) put(v *store.Validation) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || q.count >= maxQueued {
+	if q.closed {
 		return false
 	}
+	if mine, ok := q.here[v.Authorization.ID]; ok {
+		mine.Fence = v.Fence
+		return true
+	}
+	if q.count >= maxQueued {
+		return false
+	}
+	q.here[v.Authorization.ID] = v
 	account := v.Authorization.AccountID
 	if len(q.waiting[account]) == 0 {
 		q.turns = append(q.turns, account)
@@ -69,6 +84,16 @@ func (q *fairQueue) take() (*store.Validation, bool) {
 			return v, true
 		}
 		q.changed.Wait()
+	}
+}
+
+// settle ends what take began: the validation has come to a result, which is to
+// be recorded under the newest lease.
+func (q *fairQueue) settle(v *store.Validation) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.here[v.Authorization.ID] == v {
+		delete(q.here, v.Authorization.ID)
 	}
 }
 

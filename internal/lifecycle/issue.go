@@ -37,10 +37,36 @@ func (l *Lifecycle) Issue(ctx context.Context, c *store.Claim, p *policy.Profile
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		l.cfg.Log.Error("order cannot be issued", "order", c.OrderID, "serial", c.Serial, "error", refusal)
-		return l.cfg.Store.FailOrder(ctx, c, acme.ServerInternal("the issuer %s refused to sign this certificate", c.IssuerID))
+		return l.refuse(ctx, c, refusal)
 	}
 	return l.cfg.Store.FinishOrder(ctx, c, der)
+}
+
+// refuse ends an order that cannot be issued, and logs why.
+func (l *Lifecycle) refuse(ctx context.Context, c *store.Claim, refusal error) error {
+	log := l.cfg.Log.With("order", c.OrderID, "serial", c.Serial)
+	var linted *pki.LintError
+	if errors.As(refusal, &linted) {
+		log.Error("order cannot be issued: linting refuses the certificate", "issuer", c.IssuerID, "lints", linted.Findings)
+		return l.cfg.Store.FailOrder(ctx, c, lintProblem(linted))
+	}
+	log.Error("order cannot be issued", "error", refusal)
+	return l.cfg.Store.FailOrder(ctx, c, acme.ServerInternal("the issuer %s refused to sign this certificate", c.IssuerID))
+}
+
+// lintProblem tells the client which lints refuse its certificate. The type says
+// what the client could change: the names, or the key. Else the fault is ours or
+// the operator's, as when a profile gives certificates a longer life than the
+// lints allow that it chose.
+func lintProblem(linted *pki.LintError) *acme.Problem {
+	problem := acme.ServerInternal
+	switch {
+	case linted.OfNames():
+		problem = acme.RejectedIdentifier
+	case linted.OfKey():
+		problem = acme.BadCSR
+	}
+	return problem("the certificate was %v", linted)
 }
 
 func (l *Lifecycle) sign(ctx context.Context, c *store.Claim, p *policy.Profile, csr *pki.CSR) ([]byte, error) {
@@ -49,7 +75,7 @@ func (l *Lifecycle) sign(ctx context.Context, c *store.Claim, p *policy.Profile,
 		return nil, fmt.Errorf("issuer %s is not configured", c.IssuerID)
 	}
 	leaf := p.Leaf(csr, c.Identifiers, c.Serial, c.NotBefore, c.NotAfter)
-	leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = c.Pointers.CRL, c.Pointers.AIA
+	leaf.Point(c.Pointers)
 	return signer.Issue(ctx, leaf)
 }
 

@@ -43,6 +43,9 @@ type Config struct {
 	Issuers map[string]*issuer.Local // by id
 	// Probe validates one challenge in the outside world.
 	Probe func(context.Context, acme.ChallengeType, validate.Target) validate.Outcome
+	// CAA asks for CAA records; without it nothing is issued under a profile that
+	// wants them asked.
+	CAA CAA
 	// Slots is how many validations of each type run at once.
 	Slots map[acme.ChallengeType]int
 	// AuthzTTL is how long an authorization is valid after its validation.

@@ -84,8 +84,12 @@ func (c *ServerCert) Run(ctx context.Context, failed func(error)) error {
 // renew makes a new certificate when the current one is missing or near its end.
 func (c *ServerCert) renew(ctx context.Context) error {
 	now := c.store.Now()
-	if cert := c.current.Load(); cert != nil && cert.Leaf.NotAfter.Sub(now) > serverCertRenew {
-		return nil
+	if cert := c.current.Load(); cert != nil {
+		// One that ends with the CA cannot be followed by one that ends later.
+		remains := cert.Leaf.NotAfter.Sub(now)
+		if remains > serverCertRenew || remains > 0 && !cert.Leaf.NotAfter.Before(c.issuer.NotAfter()) {
+			return nil
+		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -104,7 +108,7 @@ func (c *ServerCert) renew(ctx context.Context) error {
 		Serial: serial, NotBefore: notBefore, NotAfter: notAfter, DNSNames: c.names, IPs: c.ips,
 		PublicKey: key.Public(), ExtKeyUsages: []pki.ExtKeyUsage{pki.ServerAuth},
 	}
-	leaf.CRLDistributionPoints, leaf.IssuingCertificateURLs = c.issuer.Pointers()
+	leaf.Point(c.issuer.Pointers(serial))
 	der, err := c.issuer.Issue(ctx, leaf)
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
@@ -136,16 +140,21 @@ func joinKeyAndCert(key, cert []byte) []byte {
 	return append(append(secret, key...), cert...)
 }
 
-func (c *ServerCert) parse(secret []byte) (*tls.Certificate, error) {
+func splitKeyAndCert(secret []byte) (key crypto.Signer, cert []byte, err error) {
 	if len(secret) < 2 || len(secret) < 2+int(secret[0])<<8+int(secret[1]) {
-		return nil, errors.New("stored server certificate is cut short")
+		return nil, nil, errors.New("stored certificate is cut short")
 	}
 	end := 2 + int(secret[0])<<8 + int(secret[1])
-	key, err := pki.ParseKey(secret[2:end])
+	key, err = pki.ParseKey(secret[2:end])
+	return key, secret[end:], err
+}
+
+func (c *ServerCert) parse(secret []byte) (*tls.Certificate, error) {
+	key, der, err := splitKeyAndCert(secret)
 	if err != nil {
 		return nil, err
 	}
-	return c.certificate(key, secret[end:])
+	return c.certificate(key, der)
 }
 
 func (c *ServerCert) certificate(key crypto.Signer, der []byte) (*tls.Certificate, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/policy"
 	"github.com/certctl/certctl/internal/store"
 	"github.com/certctl/certctl/internal/validate"
 )
@@ -21,7 +22,7 @@ const (
 	maxQueued = 4096
 )
 
-// retryAfter is the pause before the attempt after the given one: 8.5 seconds in
+// retryAfter is the pause before the attempt after the given one: 7.5 seconds in
 // all.
 func retryAfter(attempt int) time.Duration {
 	return time.Duration(attempt) * 500 * time.Millisecond
@@ -66,6 +67,7 @@ func (l *Lifecycle) validator(ctx context.Context, queue *fairQueue) {
 		if err := l.attempt(ctx, v); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
 			l.cfg.Log.Error("validation was not recorded", "authorization", v.Authorization.ID, "error", err)
 		}
+		queue.settle(v) // also when it came to no result
 		queue.done(v)
 	}
 }
@@ -87,13 +89,47 @@ func (l *Lifecycle) attempt(ctx context.Context, v *store.Validation) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	rules, err := l.cfg.Store.Profile(ctx, a.ProfileID)
+	if err != nil {
+		return err // archived: the authorization ends by itself
+	}
+	p := rules.Profile()
+	if outcome.Problem == nil {
+		outcome = l.mayIssue(ctx, p, v, outcome)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l.validations[a.Attempted].settle(v)
 	if outcome.Problem != nil && outcome.Retry && v.Attempt < maxAttempts {
 		return l.cfg.Store.RetryValidation(ctx, v, retryAfter(v.Attempt))
 	}
 	if outcome.Problem != nil {
 		l.cfg.Log.Info("validation failed", "authorization", a.ID, "identifier", a.Identifier.Value, "problem", outcome.Problem.Detail)
 	}
-	return l.cfg.Store.FinishValidation(ctx, v, outcome.Problem, l.cfg.AuthzTTL, outcome.Trace)
+	return l.cfg.Store.FinishValidation(ctx, v, outcome.Problem, l.validFor(p), outcome.Trace)
+}
+
+// mayIssue asks for CAA records once control is proved, so that a client learns
+// early what finalize would refuse.
+func (l *Lifecycle) mayIssue(ctx context.Context, p *policy.Profile, v *store.Validation, proved validate.Outcome) validate.Outcome {
+	a := &v.Authorization
+	id := a.Identifier
+	if a.Wildcard {
+		id.Value = "*." + id.Value
+	}
+	outcome, checked := l.caa(ctx, p, a.AccountID, id, string(a.Attempted))
+	if checked {
+		v.CAACheckedAt = l.cfg.Store.Now()
+	}
+	outcome.Trace = append(proved.Trace, outcome.Trace...)
+	return outcome
+}
+
+// validFor is how long an authorization that is validated now is valid: at least
+// as long as its profile lets it be used again.
+func (l *Lifecycle) validFor(p *policy.Profile) time.Duration {
+	return max(l.cfg.AuthzTTL, time.Duration(p.AuthzReuseSeconds)*time.Second)
 }
 
 // redirects tells which other hosts a validation may be sent to: names that the

@@ -42,6 +42,9 @@ type Leaf struct {
 
 	// NoRevAvail says in the certificate that nothing will ever be known of its revocation (RFC 9608).
 	NoRevAvail bool
+
+	// LintSources lists what the certificate is held against before it is signed, beside DefaultLintSources.
+	LintSources []LintSource
 }
 
 var oidNoRevAvail = asn1.ObjectIdentifier{2, 5, 29, 56}
@@ -77,7 +80,7 @@ func (l *Leaf) Template() (*x509.Certificate, error) {
 		Subject:               pkix.Name{CommonName: l.CommonName},
 		DNSNames:              l.DNSNames,
 		IPAddresses:           make([]net.IP, len(l.IPs)),
-		KeyUsage:              keyUsage(keyType),
+		KeyUsage:              keyUsage(keyType, l.ExtKeyUsages),
 		ExtKeyUsage:           usages,
 		BasicConstraintsValid: true, // with IsCA false: the extension is there, critical, and says it is no CA
 		SubjectKeyId:          keyID,
@@ -96,11 +99,13 @@ func (l *Leaf) Template() (*x509.Certificate, error) {
 }
 
 // keyUsage follows RFC 5280, Section 4.2.1.3: every key signs handshakes; only RSA keys can also receive the
-// encrypted premaster secret of TLS before 1.3.
-func keyUsage(t KeyType) x509.KeyUsage {
+// encrypted premaster secret of TLS before 1.3, and only a server does (Section 4.2.1.12).
+func keyUsage(t KeyType, extended []ExtKeyUsage) x509.KeyUsage {
 	switch t {
 	case RSA2048, RSA3072, RSA4096:
-		return x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
+		if slices.Contains(extended, ServerAuth) {
+			return x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
+		}
 	}
 	return x509.KeyUsageDigitalSignature
 }

@@ -119,6 +119,10 @@ func TestTemplateKeyUsage(t *testing.T) {
 		if got := signLeaf(t, ca, leaf).KeyUsage; got != want {
 			t.Errorf("%s: key usage %b", keyType, got)
 		}
+		leaf.ExtKeyUsages = []ExtKeyUsage{ClientAuth}
+		if got := signLeaf(t, ca, leaf).KeyUsage; got != x509.KeyUsageDigitalSignature {
+			t.Errorf("%s of a client: key usage %b", keyType, got)
+		}
 	}
 }
 

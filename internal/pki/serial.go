@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"strings"
 )
 
 const serialBytes = 16
@@ -27,12 +28,31 @@ var errSerial = errors.New("a serial number is 32 lower-case hexadecimal digits,
 // ParseSerial returns the number that a serial stands for. Serials have one spelling only, so that they can be
 // compared as strings.
 func ParseSerial(serial string) (*big.Int, error) {
-	raw, err := hex.DecodeString(serial)
-	if err != nil || len(raw) != serialBytes || raw[0] == 0 || raw[0] > 0x7f || hex.EncodeToString(raw) != serial {
-		return nil, errSerial
+	raw, err := parseSerial(serial)
+	if err != nil {
+		return nil, err
 	}
-	return new(big.Int).SetBytes(raw), nil
+	return new(big.Int).SetBytes(raw[:]), nil
 }
+
+func parseSerial(serial string) (raw [serialBytes]byte, err error) {
+	if len(serial) != 2*serialBytes {
+		return raw, errSerial
+	}
+	for i := range raw {
+		high, low := strings.IndexByte(hexDigits, serial[2*i]), strings.IndexByte(hexDigits, serial[2*i+1])
+		if high < 0 || low < 0 {
+			return raw, errSerial
+		}
+		raw[i] = byte(high<<4 | low)
+	}
+	if raw[0] == 0 || raw[0] > 0x7f {
+		return raw, errSerial
+	}
+	return raw, nil
+}
+
+const hexDigits = "0123456789abcdef"
 
 // FormatSerial is the reverse of ParseSerial. It fails for numbers that NewSerial never makes, hence for
 // certificates that are none of ours.

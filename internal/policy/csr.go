@@ -103,7 +103,7 @@ const maxCommonName = 64
 // Leaf describes the certificate for an order. All of it comes from the order and the profile; the CSR, which
 // MatchCSR has accepted, gives the key and whether there is a common name.
 func (p *Profile) Leaf(csr *pki.CSR, ids []acme.Identifier, serial string, nb, na time.Time) pki.Leaf {
-	leaf := pki.Leaf{Serial: serial, NotBefore: nb, NotAfter: na, PublicKey: csr.PublicKey}
+	leaf := pki.Leaf{Serial: serial, NotBefore: nb, NotAfter: na, PublicKey: csr.PublicKey, LintSources: p.LintSources}
 	if csr.CommonName != "" {
 		if id := commonName(csr); slices.Contains(ids, id) && len(id.Value) <= maxCommonName {
 			leaf.CommonName = id.Value

@@ -169,7 +169,9 @@ func TestMatchCSRKeys(t *testing.T) {
 
 func TestLeaf(t *testing.T) {
 	key := newKey(t, elliptic.P256())
-	p := testProfile(func(p *Profile) { p.ExtKeyUsages = []string{"client_auth", "server_auth"} })
+	p := testProfile(func(p *Profile) {
+		p.ExtKeyUsages, p.LintSources = []string{"client_auth", "server_auth"}, []pki.LintSource{pki.LintApple}
+	})
 	order := ids("b.test *.a.test [10.0.0.1] b.test [2001:db8::1]")
 	long := strings.Repeat("a", 60) + ".test"
 	for _, test := range []struct{ cn, want string }{
@@ -191,6 +193,9 @@ func TestLeaf(t *testing.T) {
 		}
 		if !slices.Equal(leaf.ExtKeyUsages, []pki.ExtKeyUsage{pki.ServerAuth, pki.ClientAuth}) || !key.PublicKey.Equal(leaf.PublicKey) {
 			t.Errorf("%+v", leaf)
+		}
+		if !slices.Contains(leaf.LintSources, pki.LintApple) {
+			t.Errorf("lint sources %q", leaf.LintSources)
 		}
 		if _, err := leaf.Template(); err != nil {
 			t.Errorf("common name %q: %v", test.cn, err)

@@ -24,6 +24,15 @@ func (p *Profile) Normalize() error {
 	p.ChallengeTypes = normalizeChoice(p.ChallengeTypes, offeredChallenges, offeredChallenges)
 	p.KeyTypes = normalizeChoice(p.KeyTypes, pki.AllKeyTypes, pki.AllKeyTypes)
 	p.ExtKeyUsages = normalizeChoice(p.ExtKeyUsages, extKeyUsages, extKeyUsages[:1])
+	p.LintSources = normalizeChoice(slices.Concat(pki.DefaultLintSources, p.LintSources), pki.AllLintSources, nil)
+	if p.CAA == "" {
+		p.CAA = CAAOff
+	}
+	if p.OfferedProfiles == nil {
+		p.OfferedProfiles = []string{}
+	}
+	slices.Sort(p.OfferedProfiles)
+	p.OfferedProfiles = slices.Compact(p.OfferedProfiles)
 	return errors.Join(err1, err2, err3)
 }
 

@@ -58,6 +58,42 @@ type Profile struct {
 	ExtKeyUsages   []string      `json:"ext_key_usages"`
 	EABRequired    bool          `json:"eab_required"`
 
+	// LintSources lists what certificates are held against before they are signed. Those of pki.DefaultLintSources
+	// cannot be left out.
+	LintSources []pki.LintSource `json:"lint_sources"`
+
+	AuthorizationRules
+	IssuanceRules
+	ProfileTimes
+}
+
+// AuthorizationRules says what an authorization is good for beyond the order that it was made for.
+type AuthorizationRules struct {
+	// AuthzReuseSeconds is how long after its validation an authorization may serve further orders of its account
+	// under this profile; 0: never.
+	AuthzReuseSeconds int64 `json:"authz_reuse_seconds"`
+	// SubdomainAuth lets an authorization that dns-01 validated cover the names below its own, for clients that ask for
+	// that (RFC 9444).
+	SubdomainAuth bool `json:"subdomain_auth"`
+	// CAA says whether the names' CAA records are asked and obeyed.
+	CAA CAAMode `json:"caa"`
+	// OfferedProfiles lists other profiles that an order under this profile's directory may select
+	// (draft-ietf-acme-profiles). What may be issued is decided by the profile selected.
+	OfferedProfiles []string `json:"offered_profiles"`
+}
+
+// CAAMode says what becomes of CAA records (RFC 8659).
+type CAAMode string
+
+// The modes.
+const (
+	CAAOff     CAAMode = "off"     // nobody is asked: the default, and right where there is no public DNS
+	CAAReport  CAAMode = "report"  // what would forbid issuance is logged
+	CAAEnforce CAAMode = "enforce" // issuance is refused where the records, or their lookup, forbid it
+)
+
+// ProfileTimes says when a profile was made, changed and archived. The store writes it.
+type ProfileTimes struct {
 	CreatedAt  time.Time  `json:"created_at"`
 	UpdatedAt  time.Time  `json:"updated_at"`
 	ArchivedAt *time.Time `json:"archived_at,omitempty"`
@@ -83,6 +119,15 @@ type ProfilePatch struct {
 	KeyTypes       *[]pki.KeyType `json:"key_types,omitempty"`
 	ExtKeyUsages   *[]string      `json:"ext_key_usages,omitempty"`
 	EABRequired    *bool          `json:"eab_required,omitempty"`
+
+	LintSources *[]pki.LintSource `json:"lint_sources,omitempty"`
+
+	AuthzReuseSeconds *int64    `json:"authz_reuse_seconds,omitempty"`
+	SubdomainAuth     *bool     `json:"subdomain_auth,omitempty"`
+	CAA               *CAAMode  `json:"caa,omitempty"`
+	OfferedProfiles   *[]string `json:"offered_profiles,omitempty"`
+
+	NoRevocationBelowSeconds *int64 `json:"no_revocation_below_seconds,omitempty"`
 }
 
 // Apply returns the profile with the patch's values. The result shares no list with p or with the patch and is
@@ -105,6 +150,15 @@ func (p Profile) Apply(patch ProfilePatch) Profile {
 	set(&p.KeyTypes, patch.KeyTypes)
 	set(&p.ExtKeyUsages, patch.ExtKeyUsages)
 	set(&p.EABRequired, patch.EABRequired)
+
+	set(&p.LintSources, patch.LintSources)
+
+	set(&p.AuthzReuseSeconds, patch.AuthzReuseSeconds)
+	set(&p.SubdomainAuth, patch.SubdomainAuth)
+	set(&p.CAA, patch.CAA)
+	set(&p.OfferedProfiles, patch.OfferedProfiles)
+
+	set(&p.NoRevocationBelowSeconds, patch.NoRevocationBelowSeconds)
 	return p.clone()
 }
 
@@ -122,6 +176,8 @@ func (p Profile) clone() Profile {
 	p.ChallengeTypes = slices.Clone(p.ChallengeTypes)
 	p.KeyTypes = slices.Clone(p.KeyTypes)
 	p.ExtKeyUsages = slices.Clone(p.ExtKeyUsages)
+	p.LintSources = slices.Clone(p.LintSources)
+	p.OfferedProfiles = slices.Clone(p.OfferedProfiles)
 	if p.ArchivedAt != nil {
 		at := *p.ArchivedAt
 		p.ArchivedAt = &at

@@ -33,7 +33,7 @@ type Constraints struct {
 // Validate judges a profile under the constraints of its issuer's CA. The error names every field that is wrong and
 // what to do about it, one per line.
 func (p *Profile) Validate(c Constraints) error {
-	errs := []error{p.checkNames(), p.checkMode(), p.checkTTL(), p.checkChoices(), p.checkLengths()}
+	errs := []error{p.checkNames(), p.checkMode(), p.checkTTL(), p.checkChoices(), p.checkLengths(), p.checkAuthorizations(), p.IssuanceRules.check()}
 	if _, err := p.compileNames(); err != nil {
 		errs = append(errs, err)
 	} else {
@@ -90,6 +90,7 @@ func (p *Profile) checkChoices() error {
 		checkChoice("challenge_types", p.ChallengeTypes, offeredChallenges),
 		checkChoice("key_types", p.KeyTypes, pki.AllKeyTypes),
 		checkChoice("ext_key_usages", p.ExtKeyUsages, extKeyUsages),
+		checkChoice("lint_sources", p.LintSources, pki.AllLintSources),
 	}
 	if p.AuthMode == Challenge && p.AllowWildcards && !slices.ContainsFunc(p.ChallengeTypes, provesWildcards) {
 		errs = append(errs, fmt.Errorf("allow_wildcards: none of the challenge_types (%s) can prove control of a wildcard name",
@@ -102,6 +103,29 @@ func (p *Profile) checkChoices() error {
 // zone does (RFC 8555, Section 8.4), an answer from one host does not.
 func provesWildcards(challengeType string) bool {
 	return acme.ChallengeType(challengeType).Proves(acme.Identifier{Type: acme.DNS, Value: "*.test"})
+}
+
+// maxAuthzReuse is the longest time that an authorization may serve further orders.
+const maxAuthzReuse = 398 * 24 * time.Hour
+
+func (p *Profile) checkAuthorizations() error {
+	var errs []error
+	if p.AuthzReuseSeconds < 0 || p.AuthzReuseSeconds > int64(maxAuthzReuse/time.Second) {
+		errs = append(errs, fmt.Errorf("authz_reuse_seconds: %d is not between 0 (never) and %d (398 days)",
+			p.AuthzReuseSeconds, int64(maxAuthzReuse/time.Second)))
+	}
+	if p.SubdomainAuth && !slices.Contains(p.ChallengeTypes, string(acme.DNS01)) {
+		errs = append(errs, errors.New("subdomain_auth: only dns-01 proves control of the names below one, and it is not among the challenge_types"))
+	}
+	if p.CAA != CAAOff && p.CAA != CAAReport && p.CAA != CAAEnforce {
+		errs = append(errs, fmt.Errorf("caa: %q is none of %q, %q and %q", p.CAA, CAAOff, CAAReport, CAAEnforce))
+	}
+	for _, id := range p.OfferedProfiles {
+		if !ValidID(id) || id == p.ID {
+			errs = append(errs, fmt.Errorf("offered_profiles: %q is not the id of another profile", id))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func checkChoice[T ~string](field string, chosen, known []T) error {
@@ -138,6 +162,7 @@ func (p *Profile) checkLengths() error {
 	check("allowed_domains", p.AllowedDomains)
 	check("denied_domains", p.DeniedDomains)
 	check("allowed_ip_ranges", p.AllowedIPRanges)
+	check("offered_profiles", p.OfferedProfiles)
 	return errors.Join(errs...)
 }
 

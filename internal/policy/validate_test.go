@@ -51,6 +51,8 @@ func TestValidate(t *testing.T) {
 		{"challenge type that is not offered", func(p *Profile) { p.ChallengeTypes = []string{"dns-02"} }, []string{`challenge_types: "dns-02"`}},
 		{"unknown key type", func(p *Profile) { p.KeyTypes = []pki.KeyType{"dsa"} }, []string{`key_types: "dsa"`}},
 		{"unknown usage", func(p *Profile) { p.ExtKeyUsages = []string{"code_signing"} }, []string{`ext_key_usages: "code_signing"`}},
+		{"lints of the public Web", func(p *Profile) { p.LintSources = []pki.LintSource{"CABF_BR", "apple"} }, nil},
+		{"unknown lints", func(p *Profile) { p.LintSources = []pki.LintSource{"rfc0"} }, []string{`lint_sources: "rfc0" is none of "rfc3279", "rfc5280"`}},
 		{"wildcards that no challenge proves", func(p *Profile) {
 			p.AuthMode, p.AllowWildcards, p.ChallengeTypes = Challenge, true, []string{"http-01"}
 		}, []string{"allow_wildcards:"}},

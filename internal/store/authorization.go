@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,17 +12,128 @@ import (
 	"github.com/certctl/certctl/internal/audit"
 )
 
+// authorize gives each identifier of the order an authorization: one that the
+// account has already and that may be used again, or a new one. Identifiers that
+// need the same one share it.
+func (t *tx) authorize(n *NewOrder, o *acme.Order) ([]acme.Authorization, error) {
+	if n.Trusted {
+		return nil, nil
+	}
+	authzs := make([]acme.Authorization, len(n.Authorizations))
+next:
+	for i := range n.Authorizations {
+		want := &n.Authorizations[i]
+		if !want.covers(n.Identifiers[i]) {
+			return nil, fmt.Errorf("an authorization for %s does not cover %s", want.Identifier, n.Identifiers[i])
+		}
+		for j := range authzs[:i] {
+			if made := &authzs[j]; made.Identifier == want.Identifier && made.Wildcard == want.Wildcard && made.Subdomains == want.Subdomains {
+				authzs[i], o.Identifiers[i].AuthzID = *made, made.ID
+				continue next
+			}
+		}
+		found, err := t.reusable(n.AccountID, n.ProfileID, want, n.ReuseFor)
+		if err != nil {
+			return nil, err
+		}
+		if found == nil {
+			found = want.authorization(t, n.AccountID, n.ProfileID, o.ID, n.AuthzTTL)
+			if err := t.insertAuthorization(found); err != nil {
+				return nil, err
+			}
+		}
+		authzs[i], o.Identifiers[i].AuthzID = *found, found.ID
+	}
+	return authzs, nil
+}
+
+// covers reports whether what is to be authorized includes the identifier.
+func (w *NewAuthorization) covers(id acme.Identifier) bool {
+	base := id.Base()
+	return w.Wildcard == id.Wildcard() && (w.Identifier == base ||
+		w.Subdomains && base.Type == acme.DNS && w.Identifier.Type == acme.DNS && strings.HasSuffix(base.Value, "."+w.Identifier.Value))
+}
+
+func (w *NewAuthorization) authorization(t *tx, accountID, profileID, orderID string, life time.Duration) *acme.Authorization {
+	return &acme.Authorization{
+		ID:         t.ids.next(t.now),
+		AccountID:  accountID,
+		ProfileID:  profileID,
+		OrderID:    orderID,
+		Identifier: w.Identifier,
+		Wildcard:   w.Wildcard,
+		Subdomains: w.Subdomains,
+		Token:      w.Token,
+		Offered:    w.Offered,
+		CreatedAt:  t.now,
+		ExpiresAt:  wholeSecond(t.now.Add(life)),
+	}
+}
+
+// reuseMargin is how long an authorization that is used again must still be valid,
+// so that its order can be finalized.
+const reuseMargin = 10 * time.Minute
+
+// reusable finds a valid authorization of the account under the profile that
+// covers what is wanted: of the same name and wildcard-ness, or made for
+// subdomains of a name above; validated lately, and by a challenge that the
+// profile offers now. nil when there is none.
+func (t *tx) reusable(accountID, profileID string, want *NewAuthorization, reuseFor time.Duration) (found *acme.Authorization, err error) {
+	if reuseFor <= 0 {
+		return nil, nil
+	}
+	covering, err := json.Marshal(append([]string{want.Identifier.Value}, want.Covering...))
+	if err != nil {
+		return nil, err
+	}
+	err = t.query(selectAuthorization+` WHERE account_id = $1 AND value IN (SELECT value FROM json_each($2))
+		AND (value = $3 AND subdomains >= $4 OR subdomains = 1)
+		AND profile_id = $5 AND type = $6 AND wildcard = $7 AND instr(' ' || $8 || ' ', ' ' || attempted || ' ') > 0
+		AND validated_at > $9 AND expires_at > $10 AND deactivated_at IS NULL AND failed_at IS NULL
+		ORDER BY expires_at DESC LIMIT 1`,
+		[]any{accountID, string(covering), want.Identifier.Value, want.Subdomains, profileID, string(want.Identifier.Type), want.Wildcard,
+			joinTypes(want.Offered), t.now.Add(-reuseFor), t.now.Add(reuseMargin)}, func(r row) error {
+			found, err = scanAuthorization(r)
+			return err
+		})
+	return found, err
+}
+
+// CreateAuthorization makes an authorization without an order
+// (RFC 8555, Section 7.4.1), or returns a valid one that may be used again. It
+// spends what an order spends.
+func (s *Store) CreateAuthorization(ctx context.Context, accountID, profileID string, want NewAuthorization, life, reuseFor time.Duration) (a *acme.Authorization, created bool, err error) {
+	details, err := marshalDetails(map[string]any{"identifier": want.Identifier.String(), "profile": profileID, "subdomains": want.Subdomains})
+	if err != nil {
+		return nil, false, err
+	}
+	err = s.writer.do(ctx, func(t *tx) error {
+		created = false
+		if a, err = t.reusable(accountID, profileID, &want, reuseFor); err != nil || a != nil {
+			return err
+		}
+		if err := t.spend("orders:"+accountID, s.cfg.Limits.Orders, "orders of this account"); err != nil {
+			return err
+		}
+		a, created = want.authorization(t, accountID, profileID, "", life), true
+		if err := t.insertAuthorization(a); err != nil {
+			return err
+		}
+		return t.audit(event{actor: audit.Account(accountID), action: audit.AuthorizationCreated, resourceType: "authorization", resourceID: a.ID}, details)
+	})
+	return a, created, err
+}
+
 func (t *tx) insertAuthorization(a *acme.Authorization) error {
-	_, err := t.exec(`INSERT INTO authorizations (id, account_id, profile_id, order_id, type, value, wildcard, token, offered,
+	return t.must(ErrConflict, `INSERT INTO authorizations (id, account_id, profile_id, order_id, type, value, wildcard, subdomains, token, offered,
 			created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		a.ID, a.AccountID, a.ProfileID, a.OrderID, string(a.Identifier.Type), a.Identifier.Value, a.Wildcard,
-		a.Token, joinTypes(a.Offered), a.CreatedAt, a.ExpiresAt)
-	return err
+		SELECT $1, a.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM accounts a WHERE a.id = $12 AND a.deactivated_at IS NULL`,
+		a.ID, a.ProfileID, a.OrderID, string(a.Identifier.Type), a.Identifier.Value, a.Wildcard, a.Subdomains,
+		a.Token, joinTypes(a.Offered), a.CreatedAt, a.ExpiresAt, a.AccountID)
 }
 
 const selectAuthorization = `SELECT id, account_id, profile_id, order_id, type, value, wildcard, token, offered,
-	attempted, attempted_at, created_at, expires_at, validated_at, deactivated_at, problem FROM authorizations`
+	attempted, attempted_at, created_at, expires_at, validated_at, deactivated_at, problem, subdomains, caa_checked_at FROM authorizations`
 
 // Authorization returns a stored authorization, or derives that of a trusted
 // order.
@@ -56,6 +168,23 @@ func (c *conn) authorization(id string) (a *acme.Authorization, err error) {
 	return a, nil
 }
 
+// authorizationsOf returns the authorizations of an order's identifiers. One that
+// was swept, long after it ended, is not among them.
+func (c *conn) authorizationsOf(o *acme.Order) ([]acme.Authorization, error) {
+	authzs := make([]acme.Authorization, 0, len(o.Identifiers))
+	for i := range o.Identifiers {
+		a, err := c.authorization(o.Identifiers[i].AuthzID)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		authzs = append(authzs, *a)
+	}
+	return authzs, nil
+}
+
 func scanAuthorization(r row) (*acme.Authorization, error) {
 	a := &acme.Authorization{
 		ID:            r.text(0),
@@ -71,6 +200,8 @@ func scanAuthorization(r row) (*acme.Authorization, error) {
 		ExpiresAt:     r.time(12),
 		ValidatedAt:   r.time(13),
 		DeactivatedAt: r.time(14),
+		Subdomains:    r.int(16) != 0,
+		CAACheckedAt:  r.time(17),
 	}
 	for _, t := range strings.Fields(r.text(8)) {
 		a.Offered = append(a.Offered, acme.ChallengeType(t))
@@ -85,6 +216,7 @@ type Validation struct {
 	Authorization acme.Authorization
 	Attempt       int   // 1 for the first
 	Fence         int64 // of the lease that the attempt is made under
+	CAACheckedAt  time.Time
 }
 
 // RespondChallenge records that the client is ready for validation
@@ -117,7 +249,7 @@ func (s *Store) TakeValidations(ctx context.Context, challenge acme.ChallengeTyp
 	due := 0
 	err := s.read(ctx, func(c *conn) error {
 		return c.query(`SELECT 1 FROM authorizations WHERE next_attempt_at <= $1 AND attempted_at IS NOT NULL
-			AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $2 LIMIT 1`, []any{s.Now(), string(challenge)}, func(row) error {
+			AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $2 AND expires_at > $1 LIMIT 1`, []any{s.Now(), string(challenge)}, func(row) error {
 			due++
 			return nil
 		})
@@ -131,15 +263,15 @@ func (s *Store) TakeValidations(ctx context.Context, challenge acme.ChallengeTyp
 		return t.query(`UPDATE authorizations SET next_attempt_at = $1, attempts = attempts + 1, fence = fence + 1
 			WHERE id IN (SELECT id FROM authorizations WHERE next_attempt_at <= $2 AND attempted_at IS NOT NULL
 				AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $3
-				ORDER BY next_attempt_at LIMIT $4)
+				AND expires_at > $2 ORDER BY next_attempt_at LIMIT $4)
 			RETURNING id, account_id, profile_id, order_id, type, value, wildcard, token, offered, attempted, attempted_at,
-				created_at, expires_at, validated_at, deactivated_at, problem, attempts, fence`,
+				created_at, expires_at, validated_at, deactivated_at, problem, subdomains, caa_checked_at, attempts, fence`,
 			[]any{t.now.Add(lease), t.now, string(challenge), limit}, func(r row) error {
 				a, err := scanAuthorization(r)
 				if err != nil {
 					return err
 				}
-				taken = append(taken, Validation{*a, int(r.int(16)), r.int(17)})
+				taken = append(taken, Validation{Authorization: *a, Attempt: int(r.int(18)), Fence: r.int(19)})
 				return nil
 			})
 	})
@@ -151,7 +283,8 @@ func (s *Store) TakeValidations(ctx context.Context, challenge acme.ChallengeTyp
 func (s *Store) RetryValidation(ctx context.Context, v *Validation, after time.Duration) error {
 	return s.writer.do(ctx, func(t *tx) error {
 		return t.must(ErrConflict, `UPDATE authorizations SET next_attempt_at = $1
-			WHERE id = $2 AND fence = $3 AND validated_at IS NULL AND failed_at IS NULL`, t.now.Add(after), v.Authorization.ID, v.Fence)
+			WHERE id = $2 AND fence = $3 AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL`,
+			t.now.Add(after), v.Authorization.ID, v.Fence)
 	})
 }
 
@@ -174,19 +307,17 @@ func (s *Store) FinishValidation(ctx context.Context, v *Validation, p *acme.Pro
 		"challenge": a.Attempted, "identifier": a.Identifier.String(), "account": a.AccountID, "valid": p == nil, "problem": p}}
 	return s.write(ctx, e, func(t *tx) error {
 		if p == nil {
-			return t.must(ErrConflict, `UPDATE authorizations SET validated_at = $1, expires_at = $2, trace = $3, next_attempt_at = NULL
-				WHERE id = $4 AND fence = $5 AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND expires_at > $1`,
-				t.now, wholeSecond(t.now.Add(validFor)), string(traceText), a.ID, v.Fence)
+			return t.must(ErrConflict, `UPDATE authorizations SET validated_at = $1, expires_at = $2, trace = $3, caa_checked_at = $4, next_attempt_at = NULL
+				WHERE id = $5 AND fence = $6 AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND expires_at > $1`,
+				t.now, wholeSecond(t.now.Add(validFor)), string(traceText), v.CAACheckedAt, a.ID, v.Fence)
 		}
 		err := t.must(ErrConflict, `UPDATE authorizations SET failed_at = $1, problem = $2, trace = $3, next_attempt_at = NULL
-			WHERE id = $4 AND fence = $5 AND validated_at IS NULL AND failed_at IS NULL`,
+			WHERE id = $4 AND fence = $5 AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL`,
 			t.now, problem, string(traceText), a.ID, v.Fence)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`UPDATE orders SET failed_at = $1, problem = $2
-			WHERE id = $3 AND claimed_at IS NULL AND issued_at IS NULL AND failed_at IS NULL`, t.now, orderProblem, a.OrderID)
-		return err
+		return t.failUnclaimed(a.OrderID, orderProblem)
 	})
 }
 
@@ -206,14 +337,35 @@ func validationProblems(a *acme.Authorization, p *acme.Problem) (challenge, orde
 }
 
 // DeactivateAuthorization ends an authorization (RFC 8555, Section 7.5.2) and,
-// when it was pending, the order that it was made for.
+// unless that was claimed, the order that it was made for.
 func (s *Store) DeactivateAuthorization(ctx context.Context, a *acme.Authorization) error {
+	gone, err := json.Marshal(deactivatedAuthz(a.Identifier))
+	if err != nil {
+		return err
+	}
 	e := event{audit.Account(a.AccountID), audit.AuthorizationDeactivated, "authorization", a.ID,
 		map[string]string{"identifier": a.Identifier.String()}}
 	return s.write(ctx, e, func(t *tx) error {
-		return t.must(ErrConflict, `UPDATE authorizations SET deactivated_at = $1
+		err := t.must(ErrConflict, `UPDATE authorizations SET deactivated_at = $1
 			WHERE id = $2 AND deactivated_at IS NULL AND failed_at IS NULL AND expires_at > $1`, t.now, a.ID)
+		if err != nil {
+			return err
+		}
+		return t.failUnclaimed(a.OrderID, string(gone))
 	})
+}
+
+// deactivatedAuthz is why an order ends whose authorization was given up.
+func deactivatedAuthz(id acme.Identifier) *acme.Problem {
+	return acme.Unauthorized("the authorization for %s was deactivated", id.Value)
+}
+
+// failUnclaimed ends an order that can become ready no more. One that was
+// claimed ends as it will.
+func (t *tx) failUnclaimed(orderID, problem string) error {
+	_, err := t.exec(`UPDATE orders SET failed_at = $1, problem = $2
+		WHERE id = $3 AND claimed_at IS NULL AND issued_at IS NULL AND failed_at IS NULL`, t.now, problem, orderID)
+	return err
 }
 
 // Trace returns what operators may know of an authorization's last validation:

@@ -4,7 +4,9 @@ import "sync"
 
 // cache holds rows that every request needs, by key. The store is the only
 // writer of its database, so a value stays true until the store forgets it
-// itself, which it does after the commit and before the change is answered.
+// itself, which it does after the commit and before the change is answered. It
+// does so when the change failed too: a commit that was reported as failed may
+// have been made.
 type cache[K comparable, V any] struct {
 	mu    sync.RWMutex
 	rows  map[K]V

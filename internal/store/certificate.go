@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,13 +26,24 @@ type Certificate struct {
 	IssuedAt  time.Time
 	RevokedAt time.Time // zero: not revoked
 	Reason    int       // RFC 5280, Section 5.3.1, when revoked
+	Renewal   Renewal   // an operator's; zero: none
+
+	// NoRevAvail: it says that its revocation is published nowhere (RFC 9608).
+	NoRevAvail bool
+}
+
+// Renewal is a renewal window that an operator set in place of the derived one.
+type Renewal struct {
+	From, Until    time.Time
+	ExplanationURL string
 }
 
 func (t *tx) insertCertificate(c *Certificate) error {
-	_, err := t.exec(`INSERT INTO certificates (serial, order_id, account_id, profile_id, issuer_id, names, der, not_before, not_after, issued_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+	_, err := t.exec(`INSERT INTO certificates (serial, order_id, account_id, profile_id, issuer_id, names, der, not_before, not_after, issued_at,
+			no_rev_avail)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		c.Serial, opt(c.OrderID), opt(c.AccountID), opt(c.ProfileID), c.IssuerID, strings.Join(c.Names, " "), c.DER,
-		c.NotBefore, c.NotAfter, t.now)
+		c.NotBefore, c.NotAfter, t.now, c.NoRevAvail)
 	return err
 }
 
@@ -51,7 +64,7 @@ func (s *Store) StoreServerCertificate(ctx context.Context, c *Certificate, name
 }
 
 const certificateColumns = `serial, order_id, account_id, profile_id, issuer_id, names, der, not_before, not_after, issued_at,
-	revoked_at, revocation_reason`
+	revoked_at, revocation_reason, renew_from, renew_until, renew_url, no_rev_avail`
 
 // Certificate returns the certificate with that serial.
 func (s *Store) Certificate(ctx context.Context, serial string) (*Certificate, error) {
@@ -108,15 +121,80 @@ func scanCertificate(r row) *Certificate {
 		IssuedAt:  r.time(9),
 		RevokedAt: r.time(10),
 		Reason:    int(r.int(11)),
+		Renewal:   Renewal{r.time(12), r.time(13), r.text(14)},
+
+		NoRevAvail: r.int(15) != 0,
 	}
 }
 
 // RevokeCertificate records a revocation; ErrConflict when the certificate is
-// revoked already.
+// revoked already. When it returns, no OCSP answer from before it is given any
+// more.
 func (s *Store) RevokeCertificate(ctx context.Context, actor, serial string, reason int) error {
 	e := event{actor, audit.CertificateRevoked, "certificate", serial, map[string]any{"reason": reason}}
-	return s.write(ctx, e, func(t *tx) error {
+	err := s.write(ctx, e, func(t *tx) error {
 		return t.must(ErrConflict, `UPDATE certificates SET revoked_at = $1, revocation_reason = $2 WHERE serial = $3 AND revoked_at IS NULL`,
 			t.now, reason, serial)
 	})
+	s.answers.forget(serial) // also when it failed, as cache says
+	return err
+}
+
+// RenewalSet selects the certificates whose renewal an operator pulls forward.
+// Empty fields select all.
+type RenewalSet struct {
+	Serials      []string
+	AccountID    string
+	ProfileID    string
+	IssuedBefore time.Time
+}
+
+// renewalBatch bounds how many certificates one transaction marks.
+const renewalBatch = 1000
+
+// SetRenewal gives all certificates of the set that are in use the renewal window
+// and returns how many they were. It works in steps; when it fails half-way it
+// can be asked again.
+func (s *Store) SetRenewal(ctx context.Context, actor string, set RenewalSet, window Renewal) (int, error) {
+	serials, err := json.Marshal(set.Serials)
+	if err != nil {
+		return 0, err
+	}
+	issuedBefore := set.IssuedBefore
+	if issuedBefore.IsZero() {
+		issuedBefore = s.Now().Add(time.Hour)
+	}
+	total, last := 0, ""
+	for {
+		var marked []string
+		err := s.writer.do(ctx, func(t *tx) error {
+			marked = nil
+			err := t.query(`UPDATE certificates SET renew_from = $1, renew_until = $2, renew_url = $3
+				WHERE serial IN (SELECT serial FROM certificates WHERE serial > $4
+					AND ($5 = 'null' OR serial IN (SELECT value FROM json_each($5)))
+					AND ($6 = '' OR account_id = $6) AND ($7 = '' OR profile_id = $7)
+					AND issued_at < $8 AND not_after > $9 AND revoked_at IS NULL AND order_id IS NOT NULL
+					ORDER BY serial LIMIT $10)
+				RETURNING serial`,
+				[]any{window.From, window.Until, opt(window.ExplanationURL), last, string(serials), set.AccountID, set.ProfileID,
+					issuedBefore, t.now, renewalBatch}, func(r row) error {
+					marked = append(marked, r.text(0))
+					return nil
+				})
+			if err != nil || len(marked) == 0 {
+				return err
+			}
+			details, err := marshalDetails(map[string]any{"serials": marked, "from": window.From.Format(time.RFC3339),
+				"until": window.Until.Format(time.RFC3339), "explanation_url": window.ExplanationURL})
+			if err != nil {
+				return err
+			}
+			return t.audit(event{actor: actor, action: audit.RenewalSet, resourceType: "certificate", resourceID: "set"}, details)
+		})
+		if err != nil || len(marked) == 0 {
+			return total, err
+		}
+		total += len(marked)
+		last = slices.Max(marked)
+	}
 }

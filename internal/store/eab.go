@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -60,12 +61,22 @@ func (s *Store) DisableEABKey(ctx context.Context, actor, kid string) error {
 	return err
 }
 
-// BindEABKey binds an account to a key on an operator's word.
+// BindEABKey binds an account to a key on an operator's word; ErrConflict when
+// the account is deactivated.
 func (s *Store) BindEABKey(ctx context.Context, actor, accountID, kid string) error {
 	if _, err := s.Account(ctx, accountID); err != nil {
 		return err
 	}
-	err := s.writer.do(ctx, func(t *tx) error { return t.bindEAB(actor, accountID, kid) })
+	err := s.writer.do(ctx, func(t *tx) error {
+		err := t.one(`SELECT 1 FROM accounts WHERE id = $1 AND deactivated_at IS NULL`, []any{accountID}, func(row) error { return nil })
+		if errors.Is(err, ErrNotFound) {
+			return ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		return t.bindEAB(actor, accountID, kid)
+	})
 	s.accounts.forget(accountID)
 	s.grants.forget(accountID)
 	return err
@@ -92,10 +103,10 @@ func (t *tx) bindEAB(actor, accountID, kid string) error {
 	// An account that is bound already may say so again, as long as the key is in use.
 	err = t.one(`SELECT 1 FROM eab_bindings b JOIN eab_keys k ON k.kid = b.kid
 		WHERE b.account_id = $1 AND b.kid = $2 AND k.disabled_at IS NULL`, []any{accountID, kid}, func(row) error { return nil })
-	if err != nil {
+	if errors.Is(err, ErrNotFound) {
 		return ErrEABKey
 	}
-	return nil
+	return err
 }
 
 // EABSecret returns the HMAC key of a key that can still be bound or already

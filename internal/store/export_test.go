@@ -48,6 +48,12 @@ func (s *Store) QueueLength() (waiting, most int) { return len(s.writer.queue), 
 // it is all the time that passes.
 func (s *Store) Advance(d time.Duration) { s.clock.Add(d.Milliseconds()) }
 
+// HoldReader takes a connection from the readers, as a read that is under way.
+func (s *Store) HoldReader() (release func()) {
+	c := <-s.readers
+	return func() { s.readers <- c }
+}
+
 // NonceBlocks is how many blocks of nonces are in memory.
 func (s *Store) NonceBlocks() int {
 	s.nonces.mu.Lock()
@@ -144,22 +150,34 @@ func (s *Store) RefuseEvents(t testing.TB) {
 // database files as they are now, without an orderly stop.
 func (s *Store) Crash(t testing.TB) *Store {
 	t.Helper()
+	after, err := s.CrashTo(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { after.Close() })
+	return after
+}
+
+// CrashTo is Crash with the folder to copy the files to.
+func (s *Store) CrashTo(dir string) (*Store, error) {
 	cfg := s.cfg
-	cfg.Dir = t.TempDir()
+	cfg.Dir = dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	for _, name := range []string{"certctl.db", "certctl.db-wal"} {
 		b, err := os.ReadFile(filepath.Join(s.cfg.Dir, name))
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
 		}
-		if err := os.WriteFile(filepath.Join(cfg.Dir, name), b, 0o600); err != nil {
-			t.Fatal(err)
+		if err != nil {
+			return nil, err
 		}
 	}
 	after, err := Open(context.Background(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	after.Advance(time.Duration(max(0, s.clock.Load()-after.clock.Load())) * time.Millisecond)
-	t.Cleanup(func() { after.Close() })
-	return after
+	after.Advance(time.Duration(s.Now().UnixMilli()-after.Now().UnixMilli()) * time.Millisecond)
+	return after, nil
 }

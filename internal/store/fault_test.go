@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,13 @@ var writes = []write{
 			return err
 		}
 	}, again: errAny},
+	{name: "CreateAuthorization", event: audit.AuthorizationCreated, prepare: func(w *world) func() error {
+		a := w.account()
+		return func() error {
+			_, _, err := w.CreateAuthorization(ctx, a.ID, "challenge", newChallenged(a.ID, "a.test").Authorizations[0], time.Hour, time.Hour)
+			return err
+		}
+	}, again: nil, twice: true},
 	{name: "RespondChallenge", event: audit.ChallengeProcessing, prepare: func(w *world) func() error {
 		_, a := w.challenged()
 		return func() error {
@@ -133,6 +141,13 @@ var writes = []write{
 		serial := w.certificate()
 		return func() error { return w.RevokeCertificate(ctx, "api:test", serial, 1) }
 	}, again: store.ErrConflict},
+	{name: "SetRenewal", event: audit.RenewalSet, prepare: func(w *world) func() error {
+		w.certificate()
+		return func() error {
+			_, err := w.SetRenewal(ctx, "api:test", store.RenewalSet{ProfileID: "trust"}, store.Renewal{From: begin, Until: begin.Add(time.Minute)})
+			return err
+		}
+	}, again: nil, twice: true},
 	{name: "CreateIssuer", event: audit.IssuerCreated, prepare: func(w *world) func() error {
 		return func() error {
 			return w.CreateIssuer(ctx, "api:test", store.Issuer{ID: "iss", Kind: "local"}, map[string][]byte{"iss/root": {1}, "iss/issuing": {2}})
@@ -269,7 +284,7 @@ func TestFaultPersistedButReportedFailed(t *testing.T) {
 		} else {
 			w.checkEvents(t, change, events+1)
 			if got := w.Dump(t); got != once {
-				t.Errorf("the second run changed something:\n%s\nwas\n%s", got, once)
+				t.Errorf("the second run changed something:\n%s", diff(once, got))
 			}
 		}
 		w.check(t)
@@ -289,7 +304,7 @@ func TestFaultForGood(t *testing.T) {
 		}
 		w.Fault(nil)
 		if got := w.Dump(t); got != before {
-			t.Errorf("something was changed:\n%s\nwas\n%s", got, before)
+			t.Errorf("something was changed:\n%s", diff(before, got))
 		}
 		w.ok(run())
 	})
@@ -311,7 +326,7 @@ func TestNoEventNoChange(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if got := w.Dump(t); got != before {
-			t.Errorf("without its event something was changed:\n%s\nwas\n%s", got, before)
+			t.Errorf("without its event something was changed:\n%s", diff(before, got))
 		}
 	})
 }
@@ -347,7 +362,7 @@ func (w *world) checkDurable(t *testing.T) {
 		return b.String()
 	}
 	if before, after := facts(w.Store), facts(w.Crash(t)); before != after {
-		t.Errorf("after a crash:\n%s\nbefore it:\n%s", after, before)
+		t.Errorf("a crash changed something:\n%s", diff(before, after))
 	}
 }
 
@@ -392,6 +407,23 @@ func (w *world) check(t interface {
 			t.Errorf("broken: %s: %v", rule, rows)
 		}
 	}
+}
+
+// diff tells which lines differ.
+func diff(before, after string) string {
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	var b strings.Builder
+	for _, line := range was {
+		if !slices.Contains(is, line) {
+			b.WriteString("- " + line + "\n")
+		}
+	}
+	for _, line := range is {
+		if !slices.Contains(was, line) {
+			b.WriteString("+ " + line + "\n")
+		}
+	}
+	return b.String()
 }
 
 func (w *world) rows(sql string, args ...any) [][]string {

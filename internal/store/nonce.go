@@ -146,17 +146,19 @@ func (s *Store) saveNonces(ctx context.Context) error {
 func (s *Store) NewNonce() string {
 	n := s.nonces
 	// Seconds are what a nonce can carry; rounding up never shortens its life.
-	expires := s.Now().Add(n.ttl + time.Second).Truncate(time.Second)
+	now := s.Now()
+	expires := now.Add(n.ttl + time.Second).Truncate(time.Second)
 	n.mu.Lock()
 	counter := n.next
 	n.next++
 	if n.blocks != nil {
 		b := n.blocks[counter/nonceBlockSize]
 		if b == nil {
+			n.dropExpired(now.Unix())
 			b = new(nonceBlock)
 			n.blocks[counter/nonceBlockSize] = b
 		}
-		b.Expires = expires.Unix()
+		b.Expires = max(b.Expires, expires.Unix())
 	}
 	epoch := n.epoch
 	n.mu.Unlock()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/audit"
+	"github.com/certctl/certctl/internal/pki"
 )
 
 // NewOrder is what newOrder records. Policy has allowed it under the profile
@@ -20,17 +22,28 @@ type NewOrder struct {
 	Identifiers     []acme.Identifier
 	NotBefore       time.Time
 	NotAfter        time.Time
+	Replaces        string // certificate identifier, as the client sent it; "": none
+	ReplacesSerial  string // the serial in it
 	OrderTTL        time.Duration
 	Trusted         bool               // authorized by the profile: no authorization is made
-	Authorizations  []NewAuthorization // one for each identifier, unless Trusted
+	Authorizations  []NewAuthorization // what each identifier needs, unless Trusted
 	AuthzTTL        time.Duration
+	// ReuseFor is how long after its validation an authorization of the account
+	// under the profile may serve this order too; 0: none may.
+	ReuseFor time.Duration
 }
 
-// NewAuthorization is what an order records for an identifier that has to be
-// validated.
+// NewAuthorization is what has to be validated for an identifier: its own name, or
+// one above it whose authorization covers it (RFC 9444).
 type NewAuthorization struct {
-	Token   string
-	Offered []acme.ChallengeType
+	Identifier acme.Identifier // without "*."
+	Wildcard   bool
+	Subdomains bool
+	Token      string
+	Offered    []acme.ChallengeType
+	// Covering are the names whose authorizations cover the identifier when they
+	// were made for subdomains: Identifier and those above it.
+	Covering []string
 }
 
 // CreateOrder spends the account's limits and makes the order with its
@@ -47,15 +60,18 @@ func (s *Store) CreateOrder(ctx context.Context, n NewOrder) (*acme.Order, []acm
 	var order *acme.Order
 	var authzs []acme.Authorization
 	err := s.write(ctx, e, func(t *tx) (err error) {
-		order, authzs = n.facts(id, t.now)
+		order = n.order(id, t.now)
 		if err = t.spendOrderLimits(s.cfg.Limits, n.AccountID); err != nil {
+			return err
+		}
+		if authzs, err = t.authorize(&n, order); err != nil {
 			return err
 		}
 		if err = t.insertOrder(order, n.ProfileRevision); err != nil {
 			return err
 		}
-		for i := range authzs {
-			if err = t.insertAuthorization(&authzs[i]); err != nil {
+		if n.Replaces != "" {
+			if err = t.replaceCertificate(n.ReplacesSerial, order); err != nil {
 				return err
 			}
 		}
@@ -67,8 +83,8 @@ func (s *Store) CreateOrder(ctx context.Context, n NewOrder) (*acme.Order, []acm
 	return order, authzs, nil
 }
 
-// facts turns the request into the order and authorizations that it makes now.
-func (n *NewOrder) facts(id string, now time.Time) (*acme.Order, []acme.Authorization) {
+// order is the order that the request makes now, without its authorizations.
+func (n *NewOrder) order(id string, now time.Time) *acme.Order {
 	o := &acme.Order{
 		ID:          id,
 		AccountID:   n.AccountID,
@@ -76,6 +92,7 @@ func (n *NewOrder) facts(id string, now time.Time) (*acme.Order, []acme.Authoriz
 		Identifiers: make([]acme.OrderIdentifier, len(n.Identifiers)),
 		NotBefore:   n.NotBefore,
 		NotAfter:    n.NotAfter,
+		Replaces:    n.Replaces,
 		CreatedAt:   now,
 		ExpiresAt:   wholeSecond(now.Add(n.OrderTTL)),
 	}
@@ -84,26 +101,8 @@ func (n *NewOrder) facts(id string, now time.Time) (*acme.Order, []acme.Authoriz
 	}
 	if n.Trusted {
 		o.TrustedAt = now
-		return o, nil
 	}
-	authzs := make([]acme.Authorization, len(n.Authorizations))
-	for i, a := range n.Authorizations {
-		name := n.Identifiers[i]
-		authzs[i] = acme.Authorization{
-			ID:         newID(now),
-			AccountID:  n.AccountID,
-			ProfileID:  n.ProfileID,
-			OrderID:    id,
-			Identifier: name.Base(),
-			Wildcard:   name.Wildcard(),
-			Token:      a.Token,
-			Offered:    a.Offered,
-			CreatedAt:  now,
-			ExpiresAt:  wholeSecond(now.Add(n.AuthzTTL)),
-		}
-		o.Identifiers[i].AuthzID = authzs[i].ID
-	}
-	return o, authzs
+	return o
 }
 
 // wholeSecond rounds up: times on the wire have whole seconds, and what is told
@@ -138,15 +137,26 @@ func (t *tx) insertOrder(o *acme.Order, profileRevision int64) error {
 		return err
 	}
 	return t.must(ErrConflict, `INSERT INTO orders (id, account_id, profile_id, identifiers, not_before, not_after,
-			created_at, expires_at, trusted_at)
-		SELECT $1, a.id, p.id, $2, $3, $4, $5, $6, $7 FROM accounts a, profiles p
-		WHERE a.id = $8 AND a.deactivated_at IS NULL AND p.id = $9 AND p.revision = $10 AND p.archived_at IS NULL`,
-		o.ID, string(identifiers), o.NotBefore, o.NotAfter, o.CreatedAt, o.ExpiresAt, o.TrustedAt,
+			created_at, expires_at, replaces, trusted_at)
+		SELECT $1, a.id, p.id, $2, $3, $4, $5, $6, $7, $8 FROM accounts a, profiles p
+		WHERE a.id = $9 AND a.deactivated_at IS NULL AND p.id = $10 AND p.revision = $11 AND p.archived_at IS NULL`,
+		o.ID, string(identifiers), o.NotBefore, o.NotAfter, o.CreatedAt, o.ExpiresAt, opt(o.Replaces), o.TrustedAt,
 		o.AccountID, o.ProfileID, profileRevision)
 }
 
+// replaceCertificate marks the certificate as replaced by the order, unless
+// another order that can still be or was issued did so before
+// (RFC 9773, Section 5).
+func (t *tx) replaceCertificate(serial string, o *acme.Order) error {
+	return t.must(acme.AlreadyReplaced("the certificate %s is replaced by another order already", serial),
+		`UPDATE certificates SET replaced_by = $1 WHERE serial = $2 AND account_id = $3
+			AND (replaced_by IS NULL OR NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = replaced_by
+				AND o.failed_at IS NULL AND (o.claimed_at IS NOT NULL OR o.expires_at > $4)))`,
+		o.ID, serial, o.AccountID, t.now)
+}
+
 const orderColumns = `id, account_id, profile_id, identifiers, not_before, not_after, created_at, expires_at,
-	trusted_at, deactivated_authzs, claimed_at, issued_at, serial, csr_hash, problem`
+	trusted_at, deactivated_authzs, claimed_at, issued_at, serial, csr_hash, problem, replaces`
 
 // Order returns an order and, unless it is a trusted one, its authorizations.
 func (s *Store) Order(ctx context.Context, id string) (order *acme.Order, authzs []acme.Authorization, err error) {
@@ -158,15 +168,8 @@ func (s *Store) Order(ctx context.Context, id string) (order *acme.Order, authzs
 		if err != nil || order.Trusted() {
 			return err
 		}
-		authzs = make([]acme.Authorization, 0, len(order.Identifiers))
-		for _, authzID := range order.AuthzIDs() {
-			a, err := c.authorization(authzID)
-			if err != nil {
-				return err
-			}
-			authzs = append(authzs, *a)
-		}
-		return nil
+		authzs, err = c.authorizationsOf(order)
+		return err
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("order %s: %w", id, err)
@@ -210,7 +213,7 @@ type OrderQuery struct {
 
 // Orders returns orders, newest first, with the authorizations of each.
 func (s *Store) Orders(ctx context.Context, q OrderQuery) (orders []*acme.Order, authzs map[string][]acme.Authorization, err error) {
-	authzs = map[string][]acme.Authorization{}
+	orders, authzs = []*acme.Order{}, map[string][]acme.Authorization{}
 	err = s.snapshot(ctx, func(c *conn) error {
 		err := c.query(`SELECT `+orderColumns+` FROM orders
 			WHERE id < $1 AND ($2 = '' OR account_id = $2) AND ($3 = '' OR profile_id = $3)
@@ -228,12 +231,8 @@ func (s *Store) Orders(ctx context.Context, q OrderQuery) (orders []*acme.Order,
 			if o.Trusted() {
 				continue
 			}
-			for _, id := range o.AuthzIDs() {
-				a, err := c.authorization(id)
-				if err != nil {
-					return err
-				}
-				authzs[o.ID] = append(authzs[o.ID], *a)
+			if authzs[o.ID], err = c.authorizationsOf(o); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -255,6 +254,7 @@ func scanOrder(r row) (*acme.Order, error) {
 		IssuedAt:  r.time(11),
 		Serial:    r.text(12),
 		CSRHash:   r.bytes(13),
+		Replaces:  r.text(15),
 	}
 	if err := json.Unmarshal([]byte(r.text(3)), &o.Identifiers); err != nil {
 		return nil, fmt.Errorf("stored identifiers: %w", err)
@@ -293,14 +293,8 @@ type Claim struct {
 	Serial          string
 	NotBefore       time.Time
 	NotAfter        time.Time
-	Pointers        Pointers
+	Pointers        pki.Pointers
 	Fence           int64 // of the lease that the work is done under
-}
-
-// Pointers are the URLs that a certificate carries to what its issuer publishes.
-type Pointers struct {
-	CRL []string `json:"crl,omitempty"`
-	AIA []string `json:"aia,omitempty"`
 }
 
 // ClaimOrder takes an order that is ready for issuance. Exactly one of many
@@ -380,7 +374,7 @@ func (s *Store) FinishOrder(ctx context.Context, c *Claim, der []byte) error {
 		}
 		return t.insertCertificate(&Certificate{
 			Serial: c.Serial, OrderID: c.OrderID, AccountID: c.AccountID, ProfileID: c.ProfileID, IssuerID: c.IssuerID,
-			Names: names, DER: der, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+			Names: names, DER: der, NotBefore: c.NotBefore, NotAfter: c.NotAfter, NoRevAvail: c.Pointers.NoRevAvail,
 		})
 	})
 }
@@ -414,8 +408,20 @@ func (s *Store) releaseLeases(ctx context.Context) error {
 }
 
 // DeactivateTrustedAuthz gives up one authorization of a trusted order
-// (RFC 8555, Section 7.5.2), and with it the order.
+// (RFC 8555, Section 7.5.2) and with it, unless it was claimed, the order.
+// ErrConflict when it was given up before.
 func (s *Store) DeactivateTrustedAuthz(ctx context.Context, o *acme.Order, authzID string) error {
+	index := slices.Index(o.AuthzIDs(), authzID)
+	if index < 0 {
+		return ErrNotFound
+	}
+	if slices.Contains(o.DeactivatedAuthzs, authzID) {
+		return ErrConflict
+	}
+	problem, err := json.Marshal(deactivatedAuthz(o.Identifiers[index].Identifier))
+	if err != nil {
+		return err
+	}
 	gone, err := json.Marshal(append(append([]string{}, o.DeactivatedAuthzs...), authzID))
 	if err != nil {
 		return err
@@ -426,9 +432,13 @@ func (s *Store) DeactivateTrustedAuthz(ctx context.Context, o *acme.Order, authz
 	}
 	e := event{audit.Account(o.AccountID), audit.AuthorizationDeactivated, "authorization", authzID, map[string]string{"order": o.ID}}
 	return s.write(ctx, e, func(t *tx) error {
-		return t.must(ErrConflict, `UPDATE orders SET deactivated_authzs = $1
+		err := t.must(ErrConflict, `UPDATE orders SET deactivated_authzs = $1
 			WHERE id = $2 AND COALESCE(deactivated_authzs, 'null') = $3 AND trusted_at IS NOT NULL AND expires_at > $4`,
 			string(gone), o.ID, string(before), t.now)
+		if err != nil {
+			return err
+		}
+		return t.failUnclaimed(o.ID, string(problem))
 	})
 }
 

@@ -15,6 +15,8 @@ import (
 // too: what that one issued must stay told apart.
 func (s *Store) CreateProfile(ctx context.Context, actor string, p policy.Profile) (*policy.Rules, error) {
 	p.Revision = 1
+	p.CreatedAt = s.Now()
+	p.UpdatedAt = p.CreatedAt
 	spec, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
@@ -39,6 +41,7 @@ func (s *Store) CreateProfile(ctx context.Context, actor string, p policy.Profil
 func (s *Store) UpdateProfile(ctx context.Context, actor string, p policy.Profile) (*policy.Rules, error) {
 	from := p.Revision
 	p.Revision++
+	p.UpdatedAt = s.Now()
 	spec, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
@@ -52,10 +55,10 @@ func (s *Store) UpdateProfile(ctx context.Context, actor string, p policy.Profil
 		}
 		return t.putProfileRevision(actor, p.ID, p.Revision, spec)
 	})
+	s.profiles.forget(p.ID)
 	if err != nil {
 		return nil, err
 	}
-	s.profiles.forget(p.ID)
 	return s.Profile(ctx, p.ID)
 }
 
@@ -71,9 +74,7 @@ func (s *Store) ArchiveProfile(ctx context.Context, actor, id string) error {
 	err := s.write(ctx, event{actor, audit.ProfileArchived, "profile", id, nil}, func(t *tx) error {
 		return t.must(ErrNotFound, `UPDATE profiles SET archived_at = $1 WHERE id = $2 AND archived_at IS NULL`, t.now, id)
 	})
-	if err == nil {
-		s.profiles.forget(id)
-	}
+	s.profiles.forget(id)
 	return err
 }
 
@@ -157,9 +158,7 @@ func (s *Store) DisableAPIKey(ctx context.Context, actor, name string) error {
 	err := s.write(ctx, event{actor, audit.APIKeyDisabled, "api_key", name, nil}, func(t *tx) error {
 		return t.must(ErrNotFound, `UPDATE api_keys SET disabled_at = $1 WHERE name = $2 AND disabled_at IS NULL`, t.now, name)
 	})
-	if err == nil {
-		s.apiKeys.clear()
-	}
+	s.apiKeys.clear()
 	return err
 }
 

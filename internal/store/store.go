@@ -18,6 +18,7 @@ import (
 	"crypto/rand"
 	"embed"
 	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,6 +69,7 @@ type Store struct {
 	secrets *sealer
 	nonces  *nonces
 	clock   atomic.Int64 // the last time told, milliseconds
+	ids     idSource
 	closing sync.Once
 	closed  error // of the first Close
 
@@ -75,6 +77,8 @@ type Store struct {
 	profiles cache[string, *policy.Rules]
 	grants   cache[string, []policy.EABGrant]
 	apiKeys  cache[string, APIKey]
+	crls     cache[crlKey, CRL]
+	answers  answers
 }
 
 const readerCount = 4
@@ -125,7 +129,7 @@ func (s *Store) open(ctx context.Context, path string) error {
 		}
 		s.readers <- r
 	}
-	s.writer = newWriter(c, func() int64 { return s.Now().UnixMilli() })
+	s.writer = newWriter(c, &s.ids, func() int64 { return s.Now().UnixMilli() })
 	if err := s.checkSecretKey(ctx); err != nil {
 		return err
 	}
@@ -181,22 +185,28 @@ func (s *Store) Now() time.Time {
 
 func msTime(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// NewID returns a time-ordered id: 48 bits of milliseconds and 80 random bits in
-// 26 characters, so that inserts go to the right edge of an index.
-func (s *Store) NewID() string {
-	return newID(s.Now())
-}
+// NewID returns a time-ordered id in 26 characters, so that inserts go to the
+// right edge of an index: 48 bits of milliseconds, 16 bits that count the ids of
+// one millisecond, and 64 random bits.
+func (s *Store) NewID() string { return s.ids.next(s.Now()) }
+
+// idSource makes ids. Each is greater than the one before.
+type idSource struct{ last atomic.Uint64 } // milliseconds and count
 
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-func newID(now time.Time) string {
-	var b [16]byte
-	ms := uint64(now.UnixMilli())
-	for i := range 6 {
-		b[i] = byte(ms >> (40 - 8*i))
+func (s *idSource) next(now time.Time) string {
+	want := uint64(now.UnixMilli()) << 16
+	for {
+		last := s.last.Load()
+		next := max(want, last+1)
+		if s.last.CompareAndSwap(last, next) {
+			var b [16]byte
+			binary.BigEndian.PutUint64(b[:8], next)
+			rand.Read(b[8:])
+			return idEncoding.EncodeToString(b[:])
+		}
 	}
-	rand.Read(b[6:])
-	return idEncoding.EncodeToString(b[:])
 }
 
 // read runs fn on a connection that sees one snapshot per statement; ErrClosed

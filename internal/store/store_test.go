@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || strings.HasPrefix(f.Name, "rapid.") })
 	if !asked {
-		flag.Set("rapid.checks", "25")
-		flag.Set("rapid.steps", "40")
+		flag.Set("rapid.checks", "40")
+		flag.Set("rapid.steps", "60")
 	}
 	os.Exit(m.Run())
 }
@@ -166,7 +166,8 @@ func newChallenged(account string, names ...string) store.NewOrder {
 	n := store.NewOrder{AccountID: account, ProfileID: "challenge", ProfileRevision: 1, OrderTTL: time.Hour, AuthzTTL: time.Hour}
 	for _, name := range names {
 		n.Identifiers = append(n.Identifiers, dns(name))
-		n.Authorizations = append(n.Authorizations, store.NewAuthorization{Token: "token-" + name, Offered: []acme.ChallengeType{acme.HTTP01}})
+		n.Authorizations = append(n.Authorizations, store.NewAuthorization{Identifier: dns(name).Base(), Wildcard: dns(name).Wildcard(),
+			Token: "token-" + name, Offered: []acme.ChallengeType{acme.HTTP01}})
 	}
 	return n
 }
@@ -335,7 +336,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 		setVersion(t, s.Dir(), 99)
 		before := folder(t, s.Dir())
 		_, err := store.Open(ctx, s.Settings())
-		if err == nil || !strings.Contains(err.Error(), "newer certctl (schema 99") {
+		if err == nil || !strings.Contains(err.Error(), "newer certctl (schema 99") || !strings.Contains(err.Error(), s.Dir()) {
 			t.Fatalf("got %v", err)
 		}
 		if !bytes.Equal(before, folder(t, s.Dir())) {
@@ -409,9 +410,27 @@ func TestNothingWorksAfterClose(t *testing.T) {
 	})
 }
 
-// A stop waits for reads that are under way and never takes their connection
-// away from them.
-func TestCloseWaitsForReads(t *testing.T) {
+// A stop waits for reads that are under way and leaves no connection open.
+func TestCloseWaitsForAReader(t *testing.T) {
+	onEach(t, func(t *testing.T, s *store.Store) {
+		worldOf(t, s).trusted()
+		release := s.HoldReader()
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		select {
+		case err := <-closed:
+			t.Errorf("Close returned %v while a read was under way", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		release()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Reads that come with a stop end with what they asked for or with ErrClosed.
+func TestCloseAnswersReads(t *testing.T) {
 	onEach(t, func(t *testing.T, s *store.Store) {
 		w := worldOf(t, s)
 		for range 20 {

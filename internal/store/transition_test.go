@@ -313,7 +313,9 @@ func otherRefusals() []refusal {
 		return refusal{name, func(w *world) func() error { return func() error { return change(w) } }, want}
 	}
 	return []refusal{
-		gone("update", func(w *world, a *acme.Account) error { return w.UpdateContacts(ctx, a.ID, []string{"mailto:x@example.com"}) }, store.ErrConflict),
+		gone("update", func(w *world, a *acme.Account) error {
+			return w.UpdateContacts(ctx, a.ID, []string{"mailto:x@example.com"})
+		}, store.ErrConflict),
 		gone("agree for", func(w *world, a *acme.Account) error { return w.AgreeTerms(ctx, a.ID) }, store.ErrConflict),
 		gone("deactivate", func(w *world, a *acme.Account) error { return w.DeactivateAccount(ctx, "api:test", a.ID) }, store.ErrConflict),
 		gone("roll the key of", func(w *world, a *acme.Account) error { return w.ChangeKey(ctx, a.ID, a.Key, newKey()) }, store.ErrConflict),
@@ -462,7 +464,7 @@ func TestRefusedTransitionsChangeNothing(t *testing.T) {
 					t.Errorf("got %v, want %v", err, r.want)
 				}
 				if after := w.Dump(t); after != before {
-					t.Errorf("the refused change changed something:\n%s\nwas\n%s", after, before)
+					t.Errorf("the refused change changed something:\n%s", diff(before, after))
 				}
 				w.check(t)
 			})
@@ -796,4 +798,27 @@ func TestCachesNeverTellWhatWasChanged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An authorization that expired while it was validated is not tried again: what
+// would be found out could not be recorded.
+func TestAnExpiredAuthorizationIsNotValidatedAgain(t *testing.T) {
+	onEach(t, func(t *testing.T, s *store.Store) {
+		w := worldOf(t, s)
+		_, fresh := w.challenged()
+		w.respond(fresh)
+		n := newChallenged(fresh.AccountID, "b.test")
+		n.AuthzTTL = 90 * time.Second
+		_, expired := w.place(n)
+		w.respond(&expired[0])
+		w.Advance(2 * time.Minute)
+		taken, err := s.TakeValidations(ctx, acme.HTTP01, time.Minute, 10)
+		w.ok(err)
+		if len(taken) != 1 || taken[0].Authorization.ID != fresh.ID {
+			t.Errorf("taken: %+v", taken)
+		}
+		if taken, err := s.TakeValidations(ctx, "dns-01", time.Minute, 10); err != nil || len(taken) != 0 {
+			t.Errorf("of another challenge: %+v, %v", taken, err)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 // tx is what a change works on.
 type tx struct {
 	*conn
+	ids *idSource
 	now time.Time // of the transaction
 }
 
@@ -65,7 +66,7 @@ func marshalDetails(details any) (string, error) {
 func (t *tx) audit(e event, details string) error {
 	_, err := t.exec(`INSERT INTO audit_events (id, actor, action, resource_type, resource_id, details, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		newID(t.now), e.actor, string(e.action), e.resourceType, e.resourceID, details,
+		t.ids.next(t.now), e.actor, string(e.action), e.resourceType, e.resourceID, details,
 		t.now.Format(audit.TimeFormat))
 	return err
 }

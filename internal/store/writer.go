@@ -32,6 +32,7 @@ type writer struct {
 	queue chan *change
 	quit  chan struct{}
 	ended chan struct{}
+	ids   *idSource
 	now   func() int64 // milliseconds, never backwards
 
 	// fault is nil but in tests. It is called before and after each COMMIT, and
@@ -39,9 +40,10 @@ type writer struct {
 	fault func(committed bool) error
 }
 
-func newWriter(c *conn, now func() int64) *writer {
+func newWriter(c *conn, ids *idSource, now func() int64) *writer {
 	w := &writer{
 		conn:  c,
+		ids:   ids,
 		queue: make(chan *change, 4*maxBatch),
 		quit:  make(chan struct{}),
 		ended: make(chan struct{}),
@@ -132,7 +134,7 @@ func (w *writer) together(batch []*change) error {
 	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	t := &tx{conn: w.conn, now: msTime(w.now())}
+	t := &tx{conn: w.conn, ids: w.ids, now: msTime(w.now())}
 	for _, c := range batch {
 		if err := w.savepoint(t, c); err != nil {
 			return errors.Join(err, w.rollback())

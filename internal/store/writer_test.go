@@ -363,23 +363,33 @@ func TestAContextThatEndsInTheQueue(t *testing.T) {
 // answered with ErrClosed was not done.
 func TestCloseAnswersEveryCaller(t *testing.T) {
 	onEach(t, func(t *testing.T, s *store.Store) {
+		s.Fault(func(committed bool) error {
+			if committed {
+				time.Sleep(20 * time.Millisecond) // the stop comes between a COMMIT and its answers
+			}
+			return nil
+		})
 		release := hold(t, s)
-		const callers = 100
+		const callers = 200
 		errs := make([]error, callers)
-		answered := make(chan struct{})
-		go func() {
-			defer close(answered)
-			copy(errs, together(callers, func(i int) error { return s.Change(ctx, put(fmt.Sprint(i))) }))
-		}()
-		waitQueued(t, s, callers)
+		var wg sync.WaitGroup
+		call := func(from, to int) {
+			for i := from; i < to; i++ {
+				wg.Go(func() { errs[i] = s.Change(ctx, put(fmt.Sprint(i))) })
+			}
+		}
+		call(0, callers/2)
+		waitQueued(t, s, callers/2)
 		closed := make(chan error)
 		go func() { closed <- s.Close() }()
-		waitQueued(t, s, callers+1) // the nonces are saved by the last change
+		waitQueued(t, s, callers/2+1) // the stop saves the nonces first
+		call(callers/2, callers)
+		waitQueued(t, s, callers+1)
 		release()
 		if err := <-closed; err != nil {
 			t.Fatal(err)
 		}
-		<-answered
+		wg.Wait()
 		again, err := store.Open(ctx, s.Settings())
 		if err != nil {
 			t.Fatal(err)

@@ -50,6 +50,9 @@ func TestGuard(t *testing.T) {
 		{addr: "fd00:ec2::254", refused: "metadata"},
 		{addr: "100.100.100.200", refused: "metadata"},
 		{addr: "168.63.129.16", refused: "metadata"},
+		{addr: "192.0.0.192", refused: "metadata"},
+		{addr: "fd20:ce::254", refused: "metadata"},
+		{addr: "fd00:42::42", refused: "metadata"},
 		{addr: "fe80::1%lo", refused: "zone"},
 		{addr: "::1%lo", refused: "zone"},
 

@@ -38,15 +38,8 @@ type dnsServer struct {
 func newDNS(t *testing.T) *dnsServer {
 	t.Helper()
 	s := &dnsServer{records: map[string][]string{}}
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := listenBoth(t)
 	s.addr = udp.LocalAddr().String()
-	tcp, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	serve := func(network string, server *dns.Server) {
 		server.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) { s.serve(network, w, m) })
 		started := make(chan struct{})
@@ -58,6 +51,22 @@ func newDNS(t *testing.T) *dnsServer {
 	serve("udp", &dns.Server{PacketConn: udp})
 	serve("tcp", &dns.Server{Listener: tcp})
 	return s
+}
+
+// listenBoth finds a port that is free for UDP and TCP.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		if err == nil {
+			return udp, tcp
+		}
+		tcp.Close()
+	}
 }
 
 func (s *dnsServer) serve(network string, w dns.ResponseWriter, m *dns.Msg) {
@@ -191,7 +200,7 @@ func (w *world) also(t *testing.T, ip string, handler http.HandlerFunc) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(ip, fmt.Sprint(w.config.HTTP01Port)))
 	if err != nil {
-		t.Skipf("cannot listen on %s: %v", ip, err)
+		t.Fatalf("%v (the tests need IPv6 on the loopback interface)", err)
 	}
 	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: handler}}
 	s.Start()

@@ -135,6 +135,8 @@ func TestRedirectHosts(t *testing.T) {
 	wantProblem(t, w.http01(t), acme.ErrIncorrectResponse, "does not allow")
 	w.serve(redirectFirst("http://127.0.0.1/elsewhere"))
 	wantValid(t, w.prober(t).HTTP01(t.Context(), target("127.0.0.1")))
+	w.serve(redirectFirst("http://127.0.0.2/elsewhere"))
+	wantProblem(t, w.prober(t).HTTP01(t.Context(), target("127.0.0.1")), acme.ErrIncorrectResponse, "does not allow")
 }
 
 func TestRedirectToForbiddenAddresses(t *testing.T) {

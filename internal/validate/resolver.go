@@ -295,6 +295,9 @@ func (r *resolver) ask(ctx context.Context, trace *recorder, name string, qtype 
 			case err != nil:
 				trace.add(StepResolve, name, server, "%s: %v", what, err)
 				last = fail(unanswered(err), true)
+			case referral(answer):
+				trace.add(StepResolve, name, server, "%s: a referral; the server is not recursive", what)
+				last = fail("no recursive DNS server", true)
 			case answer.Rcode == dns.RcodeSuccess:
 				return answer, nil
 			default:
@@ -311,6 +314,24 @@ func (r *resolver) ask(ctx context.Context, trace *recorder, name string, qtype 
 		}
 	}
 	return nil, last
+}
+
+// referral reports whether an answer says no more than who else to ask
+// (RFC 2308, Section 2.1). It looks like that of a name without records.
+func referral(answer *dns.Msg) bool {
+	if answer.Rcode != dns.RcodeSuccess || answer.Authoritative || answer.RecursionAvailable || len(answer.Answer) > 0 {
+		return false
+	}
+	others := false
+	for _, rr := range answer.Ns {
+		switch rr.Header().Rrtype {
+		case dns.TypeSOA:
+			return false
+		case dns.TypeNS:
+			others = true
+		}
+	}
+	return others
 }
 
 // unanswered says in one word for the client why no answer came.

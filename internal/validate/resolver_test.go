@@ -47,7 +47,7 @@ func wantLookupError(t *testing.T, err *lookupError, text string, retry bool) {
 
 func TestResolveIPv6First(t *testing.T) {
 	s := newDNS(t)
-	s.set("x.test", "A", "10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3", "10.0.0.4")
+	s.set("x.test", "A", "10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
 	s.set("x.test", "AAAA", "2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5")
 	s.set("six.test", "AAAA", "2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5")
 	s.set("mapped.test", "AAAA", "::ffff:127.0.0.1")
@@ -255,7 +255,7 @@ func TestSystemResolver(t *testing.T) {
 	dir := t.TempDir()
 	conf, hosts := filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hosts")
 	write(t, conf, "search corp.test\nnameserver 127.0.0.1\n")
-	write(t, hosts, "# 10.9.9.9 x.test\n10.0.0.7 Here.test alias.test. # here.test\nfe80::1%lo zoned.test\n::ffff:10.0.0.8 here.test\n")
+	write(t, hosts, "# 10.9.9.9 x.test\n10.0.0.7 Here.test alias.test. # commented.test\nfe80::1%lo zoned.test\n::ffff:10.0.0.8 here.test\n")
 	r := systemResolver(conf, hosts)
 	servers, err := r.servers()
 	if err != nil || fmt.Sprint(servers) != "[127.0.0.1:53]" {
@@ -274,7 +274,7 @@ func TestSystemResolver(t *testing.T) {
 		addrs, err := r.addresses(t.Context(), &recorder{now: time.Now}, name)
 		wantAddrs(t, addrs, err, want)
 	}
-	for _, name := range []string{"notlocalhost", "zoned.test"} {
+	for _, name := range []string{"notlocalhost", "zoned.test", "commented.test"} {
 		_, lookupErr := r.addresses(t.Context(), &recorder{now: time.Now}, name)
 		wantLookupError(t, lookupErr, "NXDOMAIN", false)
 	}

@@ -69,7 +69,7 @@ func (p *proof) serve(t *testing.T, ip string) (port int, hello func() *tls.Clie
 	}
 	l, err := tls.Listen("tcp", net.JoinHostPort(ip, "0"), config)
 	if err != nil {
-		t.Skipf("cannot listen on %s: %v", ip, err)
+		t.Fatalf("cannot listen on %s: %v", ip, err)
 	}
 	t.Cleanup(func() { l.Close() })
 	go func() {

@@ -30,6 +30,7 @@ const (
 	StepRedirect Kind = "redirect"
 	StepResponse Kind = "response"
 	StepBody     Kind = "body"
+	StepCAA      Kind = "caa"
 )
 
 // A Step is one thing that a probe did and what came of it. It is for

@@ -1,5 +1,6 @@
 // Package validate probes the outside world: it finds out whether whoever holds
-// an ACME account controls an identifier (RFC 8555, Section 8).
+// an ACME account controls an identifier (RFC 8555, Section 8), and whether CAA
+// records let this CA issue for it (RFC 8659).
 //
 // A probe is a request that a stranger makes this server send to an address of
 // the stranger's choice, so the package is written against server-side request
@@ -62,7 +63,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// A Prober runs challenges. It is safe for concurrent use.
+// A Prober runs challenges and checks CAA records. It is safe for concurrent use.
 type Prober struct {
 	resolver  *resolver
 	guard     *guard

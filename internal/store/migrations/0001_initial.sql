@@ -11,7 +11,8 @@ CREATE TABLE issuers (
     id         TEXT PRIMARY KEY,
     kind       TEXT NOT NULL,
     name       TEXT NOT NULL,
-    chain      TEXT NOT NULL, -- PEM: issuing certificate first, root last
+    chain      TEXT NOT NULL,   -- PEM: issuing certificate first, root last
+    crl_shards BIGINT NOT NULL, -- certificates point to theirs: never changed; 0: not divided
     created_at BIGINT NOT NULL
 );
 
@@ -68,6 +69,7 @@ CREATE TABLE orders (
     not_after          BIGINT,
     created_at         BIGINT NOT NULL,
     expires_at         BIGINT NOT NULL,
+    replaces           TEXT,          -- certificate identifier of RFC 9773, Section 4.1
     trusted_at         BIGINT,
     deactivated_authzs TEXT,          -- JSON; of a trusted order only
     failed_at          BIGINT,
@@ -95,10 +97,11 @@ CREATE TABLE authorizations (
     id              TEXT PRIMARY KEY,
     account_id      TEXT NOT NULL,
     profile_id      TEXT NOT NULL,
-    order_id        TEXT NOT NULL,
+    order_id        TEXT NOT NULL, -- that it was made for; empty: pre-authorization
     type            TEXT NOT NULL,
     value           TEXT NOT NULL, -- without "*."
     wildcard        BIGINT NOT NULL,
+    subdomains      BIGINT NOT NULL, -- covers the names below it too (RFC 9444)
     token           TEXT NOT NULL,
     offered         TEXT NOT NULL, -- challenge types, space separated
     created_at      BIGINT NOT NULL,
@@ -109,6 +112,7 @@ CREATE TABLE authorizations (
     next_attempt_at BIGINT,
     fence           BIGINT NOT NULL DEFAULT 0,
     validated_at    BIGINT,
+    caa_checked_at  BIGINT,
     failed_at       BIGINT,
     problem         TEXT,          -- JSON, as the client sees it
     trace           TEXT,          -- JSON, for operators
@@ -117,6 +121,7 @@ CREATE TABLE authorizations (
 CREATE INDEX authorizations_due ON authorizations (next_attempt_at)
     WHERE attempted_at IS NOT NULL AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL;
 CREATE INDEX authorizations_account ON authorizations (account_id, expires_at);
+CREATE INDEX authorizations_valid ON authorizations (account_id, value) WHERE validated_at IS NOT NULL AND deactivated_at IS NULL;
 
 CREATE TABLE certificates (
     serial            TEXT PRIMARY KEY,
@@ -129,18 +134,29 @@ CREATE TABLE certificates (
     not_before        BIGINT NOT NULL,
     not_after         BIGINT NOT NULL,
     issued_at         BIGINT NOT NULL,
+    no_rev_avail      BIGINT NOT NULL, -- it says that its revocation is published nowhere (RFC 9608)
     revoked_at        BIGINT,
-    revocation_reason BIGINT
+    revocation_reason BIGINT,
+    replaced_by       TEXT,          -- order
+    -- A renewal window that an operator set in place of the derived one.
+    renew_from        BIGINT,
+    renew_until       BIGINT,
+    renew_url         TEXT           -- that explains it
 );
 CREATE INDEX certificates_issued ON certificates (issued_at);
-CREATE INDEX certificates_revoked ON certificates (issuer_id, not_after) WHERE revoked_at IS NOT NULL;
+-- All that a CRL is made of.
+CREATE INDEX certificates_revoked ON certificates (issuer_id, not_after, serial, revoked_at, revocation_reason, no_rev_avail)
+    WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE crls (
-    issuer_id   TEXT PRIMARY KEY,
+    issuer_id   TEXT NOT NULL,
+    shard       BIGINT NOT NULL, -- from 1; 0: the complete CRL
     number      BIGINT NOT NULL,
+    content     TEXT NOT NULL,   -- hash of what it says, to tell what has changed
     der         BYTEA NOT NULL,
     this_update BIGINT NOT NULL,
-    next_update BIGINT NOT NULL
+    next_update BIGINT NOT NULL,
+    PRIMARY KEY (issuer_id, shard)
 );
 
 CREATE TABLE rate_limits (
@@ -177,6 +193,12 @@ BEGIN
     SELECT RAISE(ABORT, 'audit_events is append-only');
 END;
 CREATE TRIGGER audit_events_no_delete BEFORE DELETE ON audit_events
+BEGIN
+    SELECT RAISE(ABORT, 'audit_events is append-only');
+END;
+-- INSERT OR REPLACE removes the row in its way without firing the trigger above.
+CREATE TRIGGER audit_events_no_replace BEFORE INSERT ON audit_events
+WHEN EXISTS (SELECT 1 FROM audit_events WHERE id = NEW.id OR rowid = NEW.rowid)
 BEGIN
     SELECT RAISE(ABORT, 'audit_events is append-only');
 END;
