@@ -101,9 +101,13 @@ func jwk(pub crypto.PublicKey) string {
 	case *rsa.PublicKey:
 		return fmt.Sprintf(`{"kty":"RSA","n":%q,"e":%q}`, b64(pub.N.Bytes()), b64(big.NewInt(int64(pub.E)).Bytes()))
 	case *ecdsa.PublicKey:
-		size := (pub.Curve.Params().BitSize + 7) / 8
+		point, err := pub.Bytes() // 4, x, y
+		if err != nil {
+			return "null"
+		}
+		size := (len(point) - 1) / 2
 		return fmt.Sprintf(`{"kty":"EC","crv":%q,"x":%q,"y":%q}`, pub.Curve.Params().Name,
-			b64(pub.X.FillBytes(make([]byte, size))), b64(pub.Y.FillBytes(make([]byte, size))))
+			b64(point[1:1+size]), b64(point[1+size:]))
 	case ed25519.PublicKey:
 		return fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","x":%q}`, b64(pub))
 	}

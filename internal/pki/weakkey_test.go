@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 keys of the deprecated kinds, and points moved off their curves, are what is refused
+
 package pki
 
 import (

@@ -288,9 +288,10 @@ func (m *machine) takeValidations(t *rapid.T) {
 		t.Fatalf("%d validations taken, want %d", len(taken), len(due))
 	}
 	for i := range taken {
-		z := due[taken[i].Authorization.ID]
-		if z == nil {
+		z, ok := due[taken[i].Authorization.ID]
+		if !ok {
 			t.Fatalf("authorization %s is not due", taken[i].Authorization.ID)
+			return
 		}
 		z.fence++
 		z.due = m.Now().Add(modelLeaseTime)
@@ -374,9 +375,10 @@ func (m *machine) takeClaims(t *rapid.T) {
 		t.Fatalf("%d claims taken, want %d", len(taken), len(due))
 	}
 	for i := range taken {
-		o := due[taken[i].OrderID]
-		if o == nil {
+		o, ok := due[taken[i].OrderID]
+		if !ok {
 			t.Fatalf("order %s is not due", taken[i].OrderID)
+			return
 		}
 		o.fence++
 		o.lease = m.Now().Add(modelLeaseTime)

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || strings.HasPrefix(f.Name, "rapid.") })
 	if !asked {
-		flag.Set("rapid.checks", "40")
-		flag.Set("rapid.steps", "60")
+		flag.Set("rapid.checks", "25")
+		flag.Set("rapid.steps", "50")
 	}
 	os.Exit(m.Run())
 }
