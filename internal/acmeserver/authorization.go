@@ -109,7 +109,13 @@ func (s *Server) newAuthz(r *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, created, err := s.cfg.Store.CreateAuthorization(r.Context(), r.account.ID, p.ID, want, s.cfg.AuthzTTL, reuseFor(p))
+	a, created, err := s.cfg.Store.CreateAuthorization(r.Context(), store.NewOrder{
+		AccountID: r.account.ID, ProfileID: p.ID, ProfileRevision: p.Revision,
+		Authorizations: []store.NewAuthorization{want}, AuthzTTL: s.cfg.AuthzTTL, ReuseFor: reuseFor(p),
+	})
+	if errors.Is(err, store.ErrConflict) {
+		return nil, acme.Unauthorized("the account or the profile changed meanwhile; ask again")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +264,7 @@ func (s *Server) challenge(r *request) (*response, error) {
 // authorization as it then is.
 func (s *Server) respond(r *request, a *acme.Authorization, t acme.ChallengeType) (*acme.Authorization, error) {
 	if a.Status(s.cfg.Store.Now()) != acme.StatusPending || a.Attempted != "" {
-		return a, nil
+		return a, s.cfg.Store.CountResponse(r.Context(), a.ID)
 	}
 	rules, err := s.rules(r)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"strconv"
 
 	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/audit"
@@ -13,8 +14,9 @@ import (
 	"github.com/certctl/certctl/internal/store"
 )
 
-// certificate answers with a certificate and its chain, without the root
-// (RFC 8555, Section 7.4.2).
+// certificate answers with a certificate and a chain, without the root
+// (RFC 8555, Section 7.4.2): the default chain, or at /cert/SERIAL/N another that
+// carries the certificate.
 func (s *Server) certificate(r *request) (*response, error) {
 	if len(r.payload) > 0 {
 		return nil, notAsGet()
@@ -26,12 +28,32 @@ func (s *Server) certificate(r *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, ok := s.cfg.Issuers[cert.IssuerID]
-	if !ok {
+	chains, err := s.cfg.Store.OfferedChains(r.Context(), cert)
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, acme.ServerInternal("the issuer of this certificate is not there")
 	}
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.DER})
-	return &response{pem: append(chain, signer.ChainPEM()...)}, nil
+	if err != nil {
+		return nil, err
+	}
+	chosen := 0
+	if len(r.args) > 1 {
+		chosen, err = strconv.Atoi(r.args[1])
+		if err != nil || chosen < 1 || chosen >= len(chains) || strconv.Itoa(chosen) != r.args[1] {
+			return nil, noSuch("chain")
+		}
+	}
+	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.DER})
+	resp := &response{pem: append(leaf, chains[chosen].PEM()...)}
+	for i := range chains {
+		switch {
+		case i == chosen:
+		case i == 0:
+			resp.links = append(resp.links, acme.Link{Rel: "alternate", URL: r.resourceURL("cert", cert.Serial)})
+		default:
+			resp.links = append(resp.links, acme.Link{Rel: "alternate", URL: r.resourceURL("cert", cert.Serial, strconv.Itoa(i))})
+		}
+	}
+	return resp, nil
 }
 
 // revokeCert revokes a certificate for its account or for the holder of its key

@@ -152,7 +152,7 @@ func newCA(t testing.TB, now time.Time, permitted []string) *issuer.Local {
 		t.Fatal(err)
 	}
 	local, err := issuer.NewLocal(issuer.LocalConfig{
-		ID: issuerID, Root: ca.Root, Issuing: ca.Issuing, Key: ca.IssuingKey, CRLURL: "http://ca.test/crl", AIAURL: "http://ca.test/aia"})
+		ID: issuerID, Root: ca.Root, Issuing: ca.Issuing, Key: ca.IssuingKey, CRLURL: "http://ca.test/crl", AIAURL: "http://ca.test/aia", OCSPURL: "http://ca.test/ocsp"})
 	if err != nil {
 		t.Fatal(err)
 	}

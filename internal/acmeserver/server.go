@@ -120,6 +120,7 @@ const (
 // resource is one kind of URL.
 type resource struct {
 	args   int // path segments after the name
+	more   int // and as many that may be left out
 	signer signer
 	post   func(*Server, *request) (*response, error)
 	get    func(*Server, *request) (*response, error) // nil: POST only
@@ -136,7 +137,7 @@ var resources = map[string]resource{
 	"finalize":    {post: (*Server).finalize, args: 1},
 	"authz":       {post: (*Server).authorization, args: 1},
 	"challenge":   {post: (*Server).challenge, args: 2},
-	"cert":        {post: (*Server).certificate, args: 1},
+	"cert":        {post: (*Server).certificate, args: 1, more: 1},
 	"revoke-cert": {post: (*Server).revokeCert, signer: byEither},
 	"key-change":  {post: (*Server).keyChange},
 	// No POST: renewal information is for everybody (RFC 9773, Section 4.1).
@@ -232,7 +233,7 @@ func (s *Server) route(r *request) (resource, string, error) {
 		}
 	}
 	r.args = parts[1:]
-	if !ok || len(r.args) != res.args {
+	if !ok || len(r.args) < res.args || len(r.args) > res.args+res.more {
 		return resource{}, "", noSuch("resource")
 	}
 	return res, parts[0], nil

@@ -45,6 +45,11 @@ const (
 
 	CRLPublished Action = "crl_published"
 
+	IssuerCSRCreated      Action = "issuer_csr_created"
+	IssuerChainAdded      Action = "issuer_chain_added"
+	IssuerChainRemoved    Action = "issuer_chain_removed"
+	IssuerDefaultChainSet Action = "issuer_default_chain_set"
+
 	ServerStarted   Action = "server_started"
 	IssuerCreated   Action = "issuer_created"
 	ProfileCreated  Action = "profile_created"

@@ -137,6 +137,39 @@ func (n *NameConstraints) Permitted() (domains []string, ips []netip.Prefix) {
 	return domains, ips
 }
 
+// leave reports whether the constraints leave any DNS name and any address: a subtree that leaves something leaves its
+// root or a name below it, and a range its first address or its last.
+func (n *NameConstraints) leave() (domains, ips bool) {
+	if n == nil {
+		return true, true
+	}
+	const label = "certctl-probe-0f3a."
+	names := []string{label + "test"}
+	addrs := []netip.Addr{netip.MustParseAddr("10.66.3.99"), netip.MustParseAddr("fd00:66:3::99")}
+	for _, s := range n.subtrees {
+		for _, subtree := range s.permittedDNS {
+			root := strings.ToLower(strings.TrimPrefix(subtree, "."))
+			names = append(names, root, label+root)
+		}
+		for _, prefix := range s.permittedIPs {
+			addrs = append(addrs, prefix.Addr(), lastOf(prefix))
+		}
+	}
+	domains = slices.ContainsFunc(names, func(name string) bool { return n.Check([]string{name}, nil) == nil })
+	ips = slices.ContainsFunc(addrs, func(addr netip.Addr) bool { return n.Check(nil, []netip.Addr{addr}) == nil })
+	return domains, ips
+}
+
+// lastOf returns the last address of a range.
+func lastOf(prefix netip.Prefix) netip.Addr {
+	bytes := prefix.Addr().AsSlice()
+	for bit := prefix.Bits(); bit < len(bytes)*8; bit++ {
+		bytes[bit/8] |= 0x80 >> (bit % 8)
+	}
+	addr, _ := netip.AddrFromSlice(bytes)
+	return addr
+}
+
 var (
 	allIPv4 = netip.MustParsePrefix("0.0.0.0/0")
 	allIPv6 = netip.MustParsePrefix("::/0")

@@ -99,23 +99,33 @@ func (t *tx) reusable(accountID, profileID string, want *NewAuthorization, reuse
 	return found, err
 }
 
-// CreateAuthorization makes an authorization without an order
+// CreateAuthorization makes the first authorization of n without an order
 // (RFC 8555, Section 7.4.1), or returns a valid one that may be used again. It
-// spends what an order spends.
-func (s *Store) CreateAuthorization(ctx context.Context, accountID, profileID string, want NewAuthorization, life, reuseFor time.Duration) (a *acme.Authorization, created bool, err error) {
+// spends what an order spends; ErrConflict as of CreateOrder.
+func (s *Store) CreateAuthorization(ctx context.Context, n NewOrder) (a *acme.Authorization, created bool, err error) {
+	want := n.Authorizations[0]
+	accountID, profileID := n.AccountID, n.ProfileID
 	details, err := marshalDetails(map[string]any{"identifier": want.Identifier.String(), "profile": profileID, "subdomains": want.Subdomains})
 	if err != nil {
 		return nil, false, err
 	}
 	err = s.writer.do(ctx, func(t *tx) error {
 		created = false
-		if a, err = t.reusable(accountID, profileID, &want, reuseFor); err != nil || a != nil {
+		if a, err = t.reusable(accountID, profileID, &want, n.ReuseFor); err != nil || a != nil {
 			return err
 		}
 		if err := t.spend("orders:"+accountID, s.cfg.Limits.Orders, "orders of this account"); err != nil {
 			return err
 		}
-		a, created = want.authorization(t, accountID, profileID, "", life), true
+		a, created = want.authorization(t, accountID, profileID, "", n.AuthzTTL), true
+		err := t.one(`SELECT 1 FROM profiles WHERE id = $1 AND revision = $2 AND archived_at IS NULL`,
+			[]any{profileID, n.ProfileRevision}, func(row) error { return nil })
+		if errors.Is(err, ErrNotFound) {
+			err = ErrConflict
+		}
+		if err != nil {
+			return err
+		}
 		if err := t.insertAuthorization(a); err != nil {
 			return err
 		}
@@ -209,6 +219,15 @@ func scanAuthorization(r row) (*acme.Authorization, error) {
 	var err error
 	a.Problem, err = scanProblem(r, 15)
 	return a, err
+}
+
+// CountResponse spends a response to a challenge that starts nothing, because it
+// was responded to before.
+func (s *Store) CountResponse(ctx context.Context, authzID string) error {
+	if s.cfg.Limits.Responds.Off() {
+		return nil
+	}
+	return s.writer.do(ctx, func(t *tx) error { return t.spend("responds:"+authzID, s.cfg.Limits.Responds, "responses to this challenge") })
 }
 
 // Validation is one attempt to validate an authorization that is due.

@@ -75,7 +75,7 @@ var writes = []write{
 	{name: "CreateAuthorization", event: audit.AuthorizationCreated, prepare: func(w *world) func() error {
 		a := w.account()
 		return func() error {
-			_, _, err := w.CreateAuthorization(ctx, a.ID, "challenge", newChallenged(a.ID, "a.test").Authorizations[0], time.Hour, time.Hour)
+			_, _, err := w.CreateAuthorization(ctx, newChallenged(a.ID, "a.test"))
 			return err
 		}
 	}, again: nil, twice: true},
@@ -86,6 +86,10 @@ var writes = []write{
 			return err
 		}
 	}, again: store.ErrConflict},
+	{name: "CountResponse", prepare: func(w *world) func() error {
+		_, a := w.challenged()
+		return func() error { return w.CountResponse(ctx, a.ID) }
+	}, again: nil, twice: true},
 	{name: "TakeValidations", prepare: func(w *world) func() error {
 		_, a := w.challenged()
 		w.respond(a)

@@ -165,3 +165,20 @@ func TestOpenOrdersUnderLoad(t *testing.T) {
 		}
 	}, withLimits(store.Limits{OpenOrders: 5}))
 }
+
+// Saying again that one is ready starts nothing, but it is counted: the first
+// response and the repeated ones share the challenge's limit.
+func TestResponsesAreLimited(t *testing.T) {
+	onEach(t, func(t *testing.T, s *store.Store) {
+		w := worldOf(t, s)
+		_, a := w.challenged()
+		_, other := w.challenged()
+		w.respond(a)
+		w.ok(w.CountResponse(ctx, a.ID))
+		var p *acme.Problem
+		if err := w.CountResponse(ctx, a.ID); !errors.As(err, &p) || p.Type != acme.ErrRateLimited || p.RetryAfter <= 0 {
+			t.Errorf("got %v, want rateLimited with the time to wait", err)
+		}
+		w.ok(w.CountResponse(ctx, other.ID))
+	}, withLimits(store.Limits{Responds: policy.Limit{Burst: 2, Period: time.Hour}}))
+}

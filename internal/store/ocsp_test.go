@@ -3,10 +3,13 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/certctl/certctl/internal/pki"
 	"github.com/certctl/certctl/internal/store"
 )
 
@@ -180,6 +183,34 @@ func TestCRLIsRead(t *testing.T) {
 		}
 		if s.PublishCRL(ctx, "iss") == nil {
 			t.Error("nothing was published")
+		}
+	})
+}
+
+// TestClaimKeepsPointers: whoever takes over a claim signs the pointers that it was
+// made with, and the certificate says of itself what they say.
+func TestClaimKeepsPointers(t *testing.T) {
+	onEach(t, func(t *testing.T, s *store.Store) {
+		w := worldOf(t, s)
+		pointers := pki.Pointers{CRL: []string{"http://a/crl"}, AIA: []string{"http://a/aia"}, OCSP: []string{"http://a/ocsp"}}
+		for _, p := range []pki.Pointers{pointers, pointers.WithoutRevocation()} {
+			c := newClaim(w.trusted())
+			c.Pointers = p
+			w.ok(s.ClaimOrder(ctx, c, time.Minute))
+			s.Advance(2 * time.Minute)
+			taken, err := s.TakeClaims(ctx, time.Minute, 10)
+			w.ok(err)
+			if len(taken) != 1 || !reflect.DeepEqual(taken[0].Pointers, p) {
+				t.Fatalf("took over %+v, want %+v", taken, p)
+			}
+			w.ok(s.FinishOrder(ctx, &taken[0], []byte("der")))
+			cert, err := s.Certificate(ctx, c.Serial)
+			w.ok(err)
+			status, err := s.RevocationStatus(ctx, c.Serial)
+			w.ok(err)
+			if cert.NoRevAvail != p.NoRevAvail || status.NoRevAvail != p.NoRevAvail {
+				t.Errorf("of %+v became %+v, %+v", p, cert, status)
+			}
 		}
 	})
 }

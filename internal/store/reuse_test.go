@@ -180,7 +180,8 @@ func TestPreAuthorization(t *testing.T) {
 		w := worldOf(t, s)
 		n := newChallenged(w.account().ID, "a.test")
 		create := func() (*acme.Authorization, bool, error) {
-			return w.CreateAuthorization(ctx, n.AccountID, "challenge", n.Authorizations[0], time.Hour, time.Hour)
+			n.ReuseFor = time.Hour
+			return w.CreateAuthorization(ctx, n)
 		}
 		a, created, err := create()
 		w.ok(err)

@@ -31,6 +31,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/certctl/certctl/internal/acme"
+	"github.com/certctl/certctl/internal/audit"
 	"github.com/certctl/certctl/internal/policy"
 )
 
@@ -78,6 +79,7 @@ type Store struct {
 	grants   cache[string, []policy.EABGrant]
 	apiKeys  cache[string, APIKey]
 	crls     cache[crlKey, CRL]
+	chains   cache[string, []IssuerChain]
 	answers  answers
 }
 
@@ -129,6 +131,9 @@ func (s *Store) open(ctx context.Context, path string) error {
 		}
 		s.readers <- r
 	}
+	if err := s.startClock(c); err != nil {
+		return errors.Join(err, c.close())
+	}
 	s.writer = newWriter(c, &s.ids, func() int64 { return s.Now().UnixMilli() })
 	if err := s.checkSecretKey(ctx); err != nil {
 		return err
@@ -166,6 +171,16 @@ func (s *Store) closeFiles() error {
 		errs = append(errs, s.writer.conn.close())
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// startClock lets the clock begin behind the last event, so that it does not run
+// backwards over a restart either.
+func (s *Store) startClock(c *conn) error {
+	return c.query(`SELECT created_at FROM audit_events ORDER BY id DESC LIMIT 1`, nil, func(r row) error {
+		last, err := time.Parse(audit.TimeFormat, r.text(0))
+		s.clock.Store(last.UnixMilli() + 1)
+		return err
+	})
 }
 
 // Now is the store's clock: the wall clock in whole milliseconds, but never

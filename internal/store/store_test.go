@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || strings.HasPrefix(f.Name, "rapid.") })
 	if !asked {
-		flag.Set("rapid.checks", "25")
+		flag.Set("rapid.checks", "20")
 		flag.Set("rapid.steps", "50")
 	}
 	os.Exit(m.Run())
@@ -49,6 +49,7 @@ var (
 // onEach runs a test on a fresh store over each database that the store speaks.
 func onEach(t *testing.T, test func(t *testing.T, s *store.Store), options ...func(*store.Config)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		test(t, open(t, t.TempDir(), options...))
@@ -71,6 +72,7 @@ func config(dir string, options ...func(*store.Config)) store.Config {
 		SecretKey: secretKey,
 		NonceTTL:  5 * time.Minute,
 		Now:       func() time.Time { return begin },
+		Limits:    store.Limits{Responds: policy.Limit{Burst: 100, Period: time.Hour}},
 	}
 	for _, option := range options {
 		option(&cfg)
@@ -508,4 +510,22 @@ func setVersion(t *testing.T, dir string, version int) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Over a restart with a wall clock that was set back, the clock goes on behind the
+// last event.
+func TestNowGoesOnAfterARestart(t *testing.T) {
+	onEach(t, func(t *testing.T, s *store.Store) {
+		s.Advance(time.Hour)
+		w := worldOf(t, s)
+		w.account()
+		last := s.Now()
+		w.ok(s.Close())
+		again, err := store.Open(ctx, s.Settings()) // its wall clock stands at begin
+		w.ok(err)
+		t.Cleanup(func() { again.Close() })
+		if now := again.Now(); now.Before(last) {
+			t.Errorf("the clock went back from %v to %v", last, now)
+		}
+	})
 }

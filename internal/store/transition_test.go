@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -745,57 +746,59 @@ func TestDeactivateAccountEndsWhatIsOpen(t *testing.T) {
 // also when the change was committed and yet reported as failed.
 func TestCachesNeverTellWhatWasChanged(t *testing.T) {
 	for _, faulty := range []bool{false, true} {
-		onEach(t, func(t *testing.T, s *store.Store) {
-			w := worldOf(t, s)
-			a, kid := w.account(), w.eabKey(true)
-			w.ok(w.BindEABKey(ctx, "api:test", a.ID, kid))
-			w.ok(w.CreateAPIKey(ctx, "api:test", "key", "hash", store.RoleAdmin))
-			w.profile("archived", policy.Challenge)
-			warm := func() (contacts, grants int, deactivated, apiKey, archived bool, revision int64, thumbprint string) {
-				account, err := w.Account(ctx, a.ID)
-				w.ok(err)
-				g, err := w.Grants(ctx, a.ID)
-				w.ok(err)
-				_, keyErr := w.APIKeyByHash(ctx, "hash")
-				_, profileErr := w.Store.Profile(ctx, "archived")
-				return len(account.Contacts), len(g), account.Status() == acme.StatusDeactivated, keyErr == nil,
-					errors.Is(profileErr, store.ErrNotFound), w.rules("trust").Profile().Revision, account.Key.Thumbprint()
-			}
-			to := newKey()
-			changes := []func() error{
-				func() error { return w.UpdateContacts(ctx, a.ID, []string{"mailto:a@example.com"}) },
-				func() error { return w.ChangeKey(ctx, a.ID, a.Key, to) },
-				func() error { return w.DisableEABKey(ctx, "api:test", kid) },
-				func() error { return w.DisableAPIKey(ctx, "api:test", "key") },
-				func() error { return w.ArchiveProfile(ctx, "api:test", "archived") },
-				func() error {
-					_, err := w.UpdateProfile(ctx, "api:test", *w.rules("trust").Profile())
-					return err
-				},
-				func() error { return w.DeactivateAccount(ctx, "api:test", a.ID) },
-			}
-			warm()
-			for _, change := range changes {
-				if faulty {
-					failed := false
-					w.Fault(func(committed bool) error {
-						if committed && !failed {
-							failed = true
-							return errors.New("the connection is broken")
-						}
-						return nil
-					})
+		t.Run(fmt.Sprint("faulty ", faulty), func(t *testing.T) {
+			onEach(t, func(t *testing.T, s *store.Store) {
+				w := worldOf(t, s)
+				a, kid := w.account(), w.eabKey(true)
+				w.ok(w.BindEABKey(ctx, "api:test", a.ID, kid))
+				w.ok(w.CreateAPIKey(ctx, "api:test", "key", "hash", store.RoleAdmin))
+				w.profile("archived", policy.Challenge)
+				warm := func() (contacts, grants int, deactivated, apiKey, archived bool, revision int64, thumbprint string) {
+					account, err := w.Account(ctx, a.ID)
+					w.ok(err)
+					g, err := w.Grants(ctx, a.ID)
+					w.ok(err)
+					_, keyErr := w.APIKeyByHash(ctx, "hash")
+					_, profileErr := w.Store.Profile(ctx, "archived")
+					return len(account.Contacts), len(g), account.Status() == acme.StatusDeactivated, keyErr == nil,
+						errors.Is(profileErr, store.ErrNotFound), w.rules("trust").Profile().Revision, account.Key.Thumbprint()
 				}
-				if err := change(); err != nil && !faulty {
-					t.Fatal(err)
+				to := newKey()
+				changes := []func() error{
+					func() error { return w.UpdateContacts(ctx, a.ID, []string{"mailto:a@example.com"}) },
+					func() error { return w.ChangeKey(ctx, a.ID, a.Key, to) },
+					func() error { return w.DisableEABKey(ctx, "api:test", kid) },
+					func() error { return w.DisableAPIKey(ctx, "api:test", "key") },
+					func() error { return w.ArchiveProfile(ctx, "api:test", "archived") },
+					func() error {
+						_, err := w.UpdateProfile(ctx, "api:test", *w.rules("trust").Profile())
+						return err
+					},
+					func() error { return w.DeactivateAccount(ctx, "api:test", a.ID) },
 				}
-				w.Fault(nil)
-			}
-			contacts, grants, deactivated, apiKey, archived, revision, thumbprint := warm()
-			if contacts != 1 || grants != 0 || !deactivated || apiKey || !archived || revision != 2 || thumbprint != to.Thumbprint() {
-				t.Errorf("faulty %v: contacts %d, grants %d, deactivated %v, API key %v, archived %v, revision %d, new key %v",
-					faulty, contacts, grants, deactivated, apiKey, archived, revision, thumbprint == to.Thumbprint())
-			}
+				warm()
+				for _, change := range changes {
+					if faulty {
+						failed := false
+						w.Fault(func(committed bool) error {
+							if committed && !failed {
+								failed = true
+								return errors.New("the connection is broken")
+							}
+							return nil
+						})
+					}
+					if err := change(); err != nil && !faulty {
+						t.Fatal(err)
+					}
+					w.Fault(nil)
+				}
+				contacts, grants, deactivated, apiKey, archived, revision, thumbprint := warm()
+				if contacts != 1 || grants != 0 || !deactivated || apiKey || !archived || revision != 2 || thumbprint != to.Thumbprint() {
+					t.Errorf("faulty %v: contacts %d, grants %d, deactivated %v, API key %v, archived %v, revision %d, new key %v",
+						faulty, contacts, grants, deactivated, apiKey, archived, revision, thumbprint == to.Thumbprint())
+				}
+			})
 		})
 	}
 }

@@ -8,12 +8,22 @@ CREATE TABLE secrets (
 );
 
 CREATE TABLE issuers (
-    id         TEXT PRIMARY KEY,
-    kind       TEXT NOT NULL,
-    name       TEXT NOT NULL,
-    chain      TEXT NOT NULL,   -- PEM: issuing certificate first, root last
-    crl_shards BIGINT NOT NULL, -- certificates point to theirs: never changed; 0: not divided
-    created_at BIGINT NOT NULL
+    id            TEXT PRIMARY KEY,
+    kind          TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    chain         TEXT NOT NULL,   -- PEM: issuing certificate first, root last
+    crl_shards    BIGINT NOT NULL, -- certificates point to theirs: never changed; 0: not divided
+    default_chain TEXT,            -- of issuer_chains; NULL: its own
+    created_at    BIGINT NOT NULL
+);
+
+-- Chains to the roots of others, beside each issuer's own.
+CREATE TABLE issuer_chains (
+    issuer_id  TEXT NOT NULL,
+    id         TEXT NOT NULL, -- hash of the chain without its root
+    chain      TEXT NOT NULL, -- PEM: certificate of the issuing CA first; root last, where it is known
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (issuer_id, id)
 );
 
 CREATE TABLE profiles (
@@ -90,6 +100,7 @@ CREATE TABLE orders (
     issued_at          BIGINT
 );
 CREATE INDEX orders_account ON orders (account_id, id);
+CREATE INDEX orders_unclaimed ON orders (expires_at) WHERE claimed_at IS NULL;
 CREATE INDEX orders_open ON orders (account_id, expires_at) WHERE issued_at IS NULL AND failed_at IS NULL;
 CREATE INDEX orders_claimed ON orders (lease_until) WHERE claimed_at IS NOT NULL AND issued_at IS NULL AND failed_at IS NULL;
 
@@ -97,7 +108,7 @@ CREATE TABLE authorizations (
     id              TEXT PRIMARY KEY,
     account_id      TEXT NOT NULL,
     profile_id      TEXT NOT NULL,
-    order_id        TEXT NOT NULL, -- that it was made for; empty: pre-authorization
+    order_id        TEXT NOT NULL, -- that it was made for; empty: none, or one that was swept
     type            TEXT NOT NULL,
     value           TEXT NOT NULL, -- without "*."
     wildcard        BIGINT NOT NULL,
@@ -121,6 +132,7 @@ CREATE TABLE authorizations (
 CREATE INDEX authorizations_due ON authorizations (next_attempt_at)
     WHERE attempted_at IS NOT NULL AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL;
 CREATE INDEX authorizations_account ON authorizations (account_id, expires_at);
+CREATE INDEX authorizations_order ON authorizations (order_id, expires_at);
 CREATE INDEX authorizations_valid ON authorizations (account_id, value) WHERE validated_at IS NOT NULL AND deactivated_at IS NULL;
 
 CREATE TABLE certificates (
