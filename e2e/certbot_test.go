@@ -3,7 +3,10 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"github.com/miekg/dns"
 )
 
 // certbot is one certbot with an account.
@@ -90,4 +93,39 @@ func TestCertbotAccount(t *testing.T) {
 			t.Errorf("%d events %s", len(events), action)
 		}
 	}
+}
+
+// TestCertbotWildcard has certbot's hooks publish what dns-01 asks for.
+func TestCertbotWildcard(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	s := startServer(t, n.flags()...)
+	s.with(t, "prof-test", map[string]any{
+		"acme_auth_mode": "challenge", "allowed_domains": []string{".example.com"}, "allow_wildcards": true,
+	})
+	c := newCertbot(t, s, "prof-test", n.httpPort)
+	hook := func(change string) string {
+		script := fmt.Sprintf(`exec '%s' -dns %s txt %s "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"`, clientsBinary, n.names.address, change)
+		return "sh " + writeFile(t, script, c.dir, change+".sh")
+	}
+	names := []string{"bot.example.com", "*.bot.example.com"}
+	c.run(t, "certonly", "--manual", "--preferred-challenges", "dns", "--manual-auth-hook", hook("add"), "--manual-cleanup-hook", hook("remove"),
+		"--agree-tos", "--register-unsafely-without-email", "-d", names[0], "-d", names[1]).must(t)
+	chain := c.live(names[0], "fullchain.pem")
+	s.verifyFor(t, chain, names...)
+	first := certificates(t, readFile(t, chain))[0]
+	if by := s.authorizedBy(t, names[1]); !slices.Equal(by, []string{"dns-01", "dns-01"}) {
+		t.Errorf("authorized by %q", by)
+	}
+	if left := n.names.published(dns.TypeTXT); left != 0 {
+		t.Errorf("%d records are left", left)
+	}
+
+	c.run(t, "renew", "--force-renewal", "--no-random-sleep-on-renew").must(t)
+	s.verifyFor(t, chain, names...)
+	if second := certificates(t, readFile(t, chain))[0]; first.SerialNumber.Cmp(second.SerialNumber) == 0 {
+		t.Error("renew has left the old certificate")
+	}
+	c.run(t, "revoke", "--cert-name", names[0], "--no-delete-after-revoke", "--reason", "superseded").must(t)
+	s.mustBeRevoked(t, chain, "Superseded")
 }

@@ -50,7 +50,7 @@ func build() error {
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, output)
 	}
-	return nil
+	return buildClients()
 }
 
 // programTime is how long a program may run that ends by itself.

@@ -38,7 +38,7 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"See what was done, and by whom."`
 	EAB     eabCmd     `cmd:"" name:"eab" help:"Hand out keys that bind accounts (external account binding)."`
 	APIKey  apiKeyCmd  `cmd:"" name:"api-key" help:"Hand out keys to the API."`
-	Issuer  issuerCmd  `cmd:"" help:"See who signs."`
+	Issuer  issuerCmd  `cmd:"" help:"See who signs, and have it signed by another CA."`
 	Bench   benchCmd   `cmd:"" help:"Measure how fast a server issues certificates."`
 	Version versionCmd `cmd:"" help:"Tell which build this is."`
 }

@@ -4,13 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"time"
-
-	"crypto/tls"
 
 	"github.com/mholt/acmez/v3"
 	"github.com/mholt/acmez/v3/acme"
@@ -38,10 +32,10 @@ func (c *client) acmez(ctx context.Context) (*acmez.Client, acme.Account, error)
 		return nil, acme.Account{}, err
 	}
 	if c.http != "" {
-		client.ChallengeSolvers[acme.ChallengeTypeHTTP01] = &httpSolver{address: c.http}
+		client.ChallengeSolvers[acme.ChallengeTypeHTTP01] = &httpSolver{site: site{address: c.http}, answers: make(map[string]string)}
 	}
 	if c.tls != "" {
-		client.ChallengeSolvers[acme.ChallengeTypeTLSALPN01] = &tlsSolver{address: c.tls}
+		client.ChallengeSolvers[acme.ChallengeTypeTLSALPN01] = &tlsSolver{site: site{address: c.tls}}
 	}
 	account := acme.Account{PrivateKey: a.signer, Location: a.URL, Contact: []string{"mailto:you@example.com"}, TermsOfServiceAgreed: true}
 	if a.URL != "" {
@@ -165,57 +159,3 @@ func acmezRenewalInfo(ctx context.Context, c *client, args []string) (any, error
 	told.RenewNow = info.SelectedTime.Before(time.Now().Add(time.Hour))
 	return told, nil
 }
-
-// httpSolver answers http-01.
-type httpSolver struct {
-	address string
-	server  *http.Server
-}
-
-// Present starts a server for the challenge.
-func (s *httpSolver) Present(_ context.Context, chal acme.Challenge) error {
-	listener, err := net.Listen("tcp", s.address)
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc(chal.HTTP01ResourcePath(), func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, chal.KeyAuthorization) })
-	s.server = &http.Server{Handler: mux}
-	go func() { _ = s.server.Serve(listener) }() // ends with Close
-	return nil
-}
-
-// CleanUp ends the server.
-func (s *httpSolver) CleanUp(context.Context, acme.Challenge) error { return s.server.Close() }
-
-// tlsSolver answers tls-alpn-01.
-type tlsSolver struct {
-	address  string
-	listener net.Listener
-}
-
-// Present starts a server for the challenge.
-func (s *tlsSolver) Present(_ context.Context, chal acme.Challenge) error {
-	cert, err := acmez.TLSALPN01ChallengeCert(chal)
-	if err != nil {
-		return err
-	}
-	s.listener, err = tls.Listen("tcp", s.address, &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{acmez.ACMETLS1Protocol}})
-	if err != nil {
-		return err
-	}
-	go func() {
-		for {
-			conn, err := s.listener.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.Copy(io.Discard, conn) // until the handshake is over and the CA leaves
-			_ = conn.Close()
-		}
-	}()
-	return nil
-}
-
-// CleanUp ends the server.
-func (s *tlsSolver) CleanUp(context.Context, acme.Challenge) error { return s.listener.Close() }

@@ -27,7 +27,6 @@ var legoCommands = commands{
 	"renew":        legoRenew,
 	"renewal-info": legoRenewalInfo,
 	"revoke":       legoRevoke,
-	"ocsp":         legoOCSP,
 }
 
 // user is the account in lego's form.
@@ -45,15 +44,15 @@ func (u *user) GetRegistration() *acme.ExtendedAccount { return u.registration }
 // GetPrivateKey returns the account's key.
 func (u *user) GetPrivateKey() crypto.Signer { return u.signer }
 
-// lego makes lego's client, with the account as far as it is registered.
-func (c *client) lego() (*lego.Client, *user, error) {
+// lego makes lego's client with the account's key; it signs with the URL, "" for the key itself.
+func (c *client) lego(url string) (*lego.Client, *user, error) {
 	a, err := c.account()
 	if err != nil {
 		return nil, nil, err
 	}
 	u := &user{account: a}
-	if a.URL != "" {
-		u.registration = &acme.ExtendedAccount{Location: a.URL}
+	if url != "" {
+		u.registration = &acme.ExtendedAccount{Location: url}
 	}
 	config := lego.NewConfig(u)
 	config.CADirURL = c.directory
@@ -94,9 +93,18 @@ func (c *client) solve(client *lego.Client) error {
 	return nil
 }
 
+// known makes lego's client with the account as it is kept.
+func (c *client) known() (*lego.Client, *user, error) {
+	a, err := c.account()
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.lego(a.URL)
+}
+
 // registered makes lego's client, and an account when there is none.
 func (c *client) registered(ctx context.Context) (*lego.Client, *user, error) {
-	client, u, err := c.lego()
+	client, u, err := c.known()
 	if err != nil || u.registration != nil {
 		return client, u, err
 	}
@@ -112,7 +120,7 @@ func (c *client) registered(ctx context.Context) (*lego.Client, *user, error) {
 	if err := c.keep(u.registration.Location, u.signer); err != nil {
 		return nil, nil, err
 	}
-	return c.lego() // signs with the account's URL from now on
+	return c.known() // signs with the account's URL from now on
 }
 
 func legoRegister(ctx context.Context, c *client, _ []string) (any, error) {
@@ -125,11 +133,7 @@ func legoRegister(ctx context.Context, c *client, _ []string) (any, error) {
 
 // legoAccount asks for the account by its URL and by its key.
 func legoAccount(ctx context.Context, c *client, _ []string) (any, error) {
-	client, _, err := c.lego()
-	if err != nil {
-		return nil, err
-	}
-	byURL, err := client.Registration.QueryRegistration(ctx)
+	client, _, err := c.lego("")
 	if err != nil {
 		return nil, err
 	}
@@ -137,14 +141,22 @@ func legoAccount(ctx context.Context, c *client, _ []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if byKey.Location != byURL.Location {
+	client, u, err := c.known()
+	if err != nil {
+		return nil, err
+	}
+	byURL, err := client.Registration.QueryRegistration(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if byKey.Location != u.URL {
 		return nil, errors.New("the key belongs to " + byKey.Location)
 	}
 	return byURL.Status, nil
 }
 
 func legoRollover(ctx context.Context, c *client, _ []string) (any, error) {
-	client, u, err := c.lego()
+	client, u, err := c.known()
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +171,7 @@ func legoRollover(ctx context.Context, c *client, _ []string) (any, error) {
 }
 
 func legoDeactivate(ctx context.Context, c *client, _ []string) (any, error) {
-	client, u, err := c.lego()
+	client, u, err := c.known()
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +179,7 @@ func legoDeactivate(ctx context.Context, c *client, _ []string) (any, error) {
 }
 
 func legoMeta(_ context.Context, c *client, _ []string) (any, error) {
-	client, _, err := c.lego()
+	client, _, err := c.known()
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +235,7 @@ func legoRenewalInfo(ctx context.Context, c *client, args []string) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	client, _, err := c.lego()
+	client, _, err := c.known()
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +258,7 @@ func legoRevoke(ctx context.Context, c *client, args []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, _, err := c.lego()
+	client, _, err := c.known()
 	if err != nil {
 		return nil, err
 	}
@@ -256,26 +268,4 @@ func legoRevoke(ctx context.Context, c *client, args []string) (any, error) {
 	}
 	superseded := uint(4)
 	return name, client.Certificate.RevokeWithReason(ctx, chain, &superseded)
-}
-
-// legoOCSP asks for the status of a certificate as lego's users do to staple it.
-func legoOCSP(ctx context.Context, c *client, args []string) (any, error) {
-	name, err := only(args)
-	if err != nil {
-		return nil, err
-	}
-	client, _, err := c.lego()
-	if err != nil {
-		return nil, err
-	}
-	chain, _, err := c.certificate(name)
-	if err != nil {
-		return nil, err
-	}
-	_, status, err := client.Certificate.GetOCSP(ctx, chain)
-	if err != nil {
-		return nil, err
-	}
-	text := map[int]string{certcrypto.OCSPGood: "good", certcrypto.OCSPRevoked: "revoked", certcrypto.OCSPUnknown: "unknown"}
-	return text[status.Status], nil
 }

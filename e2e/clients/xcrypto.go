@@ -150,7 +150,7 @@ type order struct {
 func (c *client) xcryptoOrder(ctx context.Context, client *acme.Client, names []string) (*acme.Order, error) {
 	var options []acme.OrderOption
 	if c.profile != "" {
-		options = append(options, acme.WithOrderProfileX(c.profile))
+		options = append(options, acme.WithOrderIssuanceProfile(acme.ProfileName(c.profile)))
 	}
 	return client.AuthorizeOrder(ctx, acme.DomainIDs(names...), options...)
 }

@@ -109,7 +109,7 @@ func (s *Server) newAuthz(r *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, created, err := s.cfg.Store.CreateAuthorization(r.Context(), store.NewOrder{
+	a, _, err := s.cfg.Store.CreateAuthorization(r.Context(), store.NewOrder{
 		AccountID: r.account.ID, ProfileID: p.ID, ProfileRevision: p.Revision,
 		Authorizations: []store.NewAuthorization{want}, AuthzTTL: s.cfg.AuthzTTL, ReuseFor: reuseFor(p),
 	})
@@ -121,9 +121,7 @@ func (s *Server) newAuthz(r *request) (*response, error) {
 	}
 	resp := s.authorizationResponse(r, a)
 	resp.location = r.resourceURL("authz", a.ID)
-	if created {
-		resp.status = http.StatusCreated
-	}
+	resp.status = http.StatusCreated // also when it was there before: clients take no other answer
 	return resp, nil
 }
 

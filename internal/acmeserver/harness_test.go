@@ -60,6 +60,8 @@ type world struct {
 	ahead     atomic.Int64 // how far the clock is ahead of the wall's, in nanoseconds
 	forbidden atomic.Bool  // CAA records forbid everything
 
+	onNow atomic.Pointer[func()] // called whenever the time is asked
+
 	mu    sync.Mutex
 	probe func(context.Context, acme.ChallengeType, validate.Target) validate.Outcome
 }
@@ -85,10 +87,17 @@ func newWorld(t testing.TB, set settings) *world {
 	var err error
 	w.store, err = store.Open(ctx, store.Config{
 		Dir: t.TempDir(), SecretKey: bytes.Repeat([]byte{7}, 32), NonceTTL: 5 * time.Minute, EABRequired: set.eabRequired, Limits: set.limits,
-		Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) },
+		Now: func() time.Time {
+			if hook := w.onNow.Load(); hook != nil {
+				(*hook)()
+			}
+			return time.Now().Add(time.Duration(w.ahead.Load()))
+		},
 	})
 	w.ok(err)
 	w.issuer = newCA(t, w.store.Now(), set.permitted)
+	w.ok(w.store.CreateIssuer(ctx, "test", store.Issuer{ID: issuerID, Kind: "local", Name: "Test",
+		Chain: string(pki.EncodePEM(w.issuer.Chain()[0], w.issuer.Root()))}, nil))
 	issuers := map[string]*issuer.Local{issuerID: w.issuer}
 	for _, p := range profiles {
 		w.createProfile(p)
@@ -199,7 +208,7 @@ func (w *world) Check() {
 	for _, line := range w.log.take() {
 		w.t.Errorf("logged as an error: %s", line)
 	}
-	orders, _, err := w.store.Orders(ctx, store.OrderQuery{Limit: 100_000})
+	orders, authzs, err := w.store.Orders(ctx, store.OrderQuery{Limit: 100_000})
 	w.ok(err)
 	certs, err := w.store.Certificates(ctx, store.CertificateQuery{Limit: 100_000})
 	w.ok(err)
@@ -210,6 +219,12 @@ func (w *world) Check() {
 	}
 	for _, o := range orders {
 		w.once(events, audit.OrderCreated, o.ID)
+		account, err := w.store.Account(ctx, o.AccountID)
+		w.ok(err)
+		status := o.Status(authzs[o.ID], w.store.Now())
+		if account.Status() == acme.StatusDeactivated && (status == acme.StatusPending || status == acme.StatusReady) {
+			w.t.Errorf("order %s of a deactivated account is %s", o.ID, status)
+		}
 		if o.IssuedAt.IsZero() {
 			if n := len(byOrder[o.ID]); n != 0 {
 				w.t.Errorf("order %s is not issued and has %d certificates", o.ID, n)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -209,6 +210,29 @@ func TestDeactivationAgainstOrders(t *testing.T) {
 		ended.want(t, 1, "200", "401 unauthorized")
 		orders.want(t, orders.counts["201"], "201", "401 unauthorized")
 		finalized.want(t, finalized.counts["200"], "200", "401 unauthorized", "403 orderNotReady")
+	}
+	c.Check()
+}
+
+// The account ends after the request was let in and before its order is made.
+func TestDeactivationWithinNewOrder(t *testing.T) {
+	t.Parallel()
+	c := newWire(newWorld(t, settings{}))
+	for _, path := range []string{"/acme/new-order", "/acme/profile/challenge/new-order"} {
+		alice := c.account("")
+		var once sync.Once
+		end := func() {
+			if strings.Contains(string(debug.Stack()), ".newOrder(") {
+				once.Do(func() {
+					c.onNow.Store(nil)
+					c.ok(c.store.DeactivateAccount(ctx, "test", alice.kid[strings.LastIndex(alice.kid, "/")+1:]))
+				})
+			}
+		}
+		c.onNow.Store(&end)
+		if e := c.post(alice, path, oneName); e.status != http.StatusUnauthorized {
+			t.Errorf("%s: %d %s", path, e.status, e.body)
+		}
 	}
 	c.Check()
 }

@@ -254,6 +254,11 @@ var commands = map[string]func(s *script, line string){
 	"foreign": (*script).makeForeign,
 	"orders":  (*script).makeOrders,
 	"disable": func(s *script, kid string) { s.ok(s.store.DisableEABKey(ctx, "test", kid)) },
+
+	"chain":         (*script).addChain,
+	"unchain":       (*script).removeChain,
+	"default-chain": (*script).setDefaultChain,
+	"through":       (*script).expectThrough,
 }
 
 func (s *script) expectStatus(line string) {

@@ -63,6 +63,7 @@ func newFixture(t *testing.T, changes ...func(*store.Config)) *fixture {
 		Constraints: func(id string) (policy.Constraints, bool) {
 			return constraints, id == "iss-local"
 		},
+		Issuers: map[string]*issuer.Local{"iss-local": f.local},
 		Defaults: func() policy.Profile {
 			return policy.Profile{IssuerID: "iss-local", AuthMode: policy.TrustAuthenticated, MaxTTLSeconds: 86400, DefaultTTLSeconds: 86400}
 		},

@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/certctl/certctl/internal/issuer"
 	"github.com/certctl/certctl/internal/policy"
 	"github.com/certctl/certctl/internal/store"
 )
@@ -37,6 +38,8 @@ type Config struct {
 	// Constraints returns the name constraints of an issuer's CA; known is false
 	// when there is no issuer of that id.
 	Constraints func(issuerID string) (c policy.Constraints, known bool)
+	// Issuers are asked for requests, by id.
+	Issuers map[string]*issuer.Local
 	// Defaults returns what a new profile has where its request says nothing.
 	Defaults func() policy.Profile
 	// Revoked is told the issuer of a certificate that was just revoked, so that a
@@ -81,6 +84,7 @@ func New(cfg Config) (*API, error) {
 	a.registerRenewals()
 	a.registerAuditEvents()
 	a.registerIssuers()
+	a.registerChains()
 	a.registerAPIKeys()
 
 	var err error

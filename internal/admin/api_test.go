@@ -53,6 +53,11 @@ var everyOperation = []struct{ method, path, body string }{
 	{"POST", "/certificates/x/revoke", `{"reason": 0}`},
 	{"GET", "/audit-events", ""},
 	{"GET", "/issuers", ""},
+	{"GET", "/issuers/x", ""},
+	{"PATCH", "/issuers/x", `{"default_chain": "own"}`},
+	{"GET", "/issuers/x/csr", ""},
+	{"POST", "/issuers/x/chains", `{"pem": "x"}`},
+	{"DELETE", "/issuers/x/chains/x", ""},
 	{"POST", "/api-keys", `{"name": "ci", "role": "admin"}`},
 	{"GET", "/api-keys", ""},
 	{"DELETE", "/api-keys/x", ""},
@@ -100,7 +105,7 @@ func TestEveryOperationIsListed(t *testing.T) {
 	var listed []string
 	for path, operations := range doc.Paths {
 		for method, op := range operations {
-			path := strings.NewReplacer("{id}", "x", "{kid}", "x", "{serial}", "x", "{name}", "x").Replace(strings.TrimPrefix(path, Prefix))
+			path := strings.NewReplacer("{id}", "x", "{kid}", "x", "{serial}", "x", "{name}", "x", "{chain}", "x").Replace(strings.TrimPrefix(path, Prefix))
 			listed = append(listed, strings.ToUpper(method)+" "+path)
 			if len(op.Security) != 1 {
 				t.Errorf("%s %s does not say that it needs a key", method, path)

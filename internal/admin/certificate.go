@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -132,25 +131,12 @@ func (a *API) certificate(ctx context.Context, serial string) (*certificateOutpu
 	}
 	sum := sha256.Sum256(c.DER)
 	view.SHA256 = hex.EncodeToString(sum[:])
-	above, err := a.issuersOf(ctx, c.IssuerID)
+	chains, err := a.cfg.Store.OfferedChains(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	view.PEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER})) + string(pki.EncodePEM(above...))
+	view.PEM = string(pki.EncodePEM(parsed)) + string(chains[0].PEM())
 	return &certificateOutput{view}, nil
-}
-
-// issuersOf returns the chain of an issuer without its root.
-func (a *API) issuersOf(ctx context.Context, issuerID string) ([]*x509.Certificate, error) {
-	issuer, err := a.cfg.Store.Issuer(ctx, issuerID)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := pki.ParseChainPEM([]byte(issuer.Chain))
-	if err != nil {
-		return nil, fmt.Errorf("stored chain of %s: %w", issuerID, err)
-	}
-	return chain[:len(chain)-1], nil
 }
 
 func (a *API) getCertificate(ctx context.Context, in *certificatePath) (*certificateOutput, error) {

@@ -168,6 +168,34 @@ func (c *Client) Issuers(ctx context.Context) (*List[Issuer], error) {
 	return get[List[Issuer]](ctx, c, "/issuers")
 }
 
+// Issuer returns an issuer with its chains.
+func (c *Client) Issuer(ctx context.Context, id string) (*Issuer, error) {
+	return get[Issuer](ctx, c, at("/issuers", id))
+}
+
+// IssuerCSR returns a request for another CA to sign an issuer's key.
+func (c *Client) IssuerCSR(ctx context.Context, id string) (*IssuerCSR, error) {
+	return get[IssuerCSR](ctx, c, at("/issuers", id, "csr"))
+}
+
+// AddChain adds a chain, in PEM, to those of an issuer, as its default one if
+// wanted.
+func (c *Client) AddChain(ctx context.Context, issuerID, pem string, standard bool) (*Chain, error) {
+	in := map[string]any{"pem": pem, "default": standard}
+	return send[Chain](ctx, c, http.MethodPost, at("/issuers", issuerID, "chains"), in)
+}
+
+// RemoveChain removes a chain of an issuer.
+func (c *Client) RemoveChain(ctx context.Context, issuerID, id string) error {
+	return c.remove(ctx, at("/issuers", issuerID, "chains", url.PathEscape(id)))
+}
+
+// SetDefaultChain makes a chain of an issuer the default one; "own" is its own.
+func (c *Client) SetDefaultChain(ctx context.Context, issuerID, id string) (*Issuer, error) {
+	in := map[string]string{"default_chain": id}
+	return send[Issuer](ctx, c, http.MethodPatch, at("/issuers", issuerID), in)
+}
+
 // CreateAPIKey creates an API key.
 func (c *Client) CreateAPIKey(ctx context.Context, k NewAPIKey) (*CreatedAPIKey, error) {
 	return send[CreatedAPIKey](ctx, c, http.MethodPost, "/api-keys", k)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/certctl/certctl/internal/pki"
 	"github.com/certctl/certctl/internal/policy"
 	"github.com/certctl/certctl/internal/store"
 )
@@ -65,6 +66,20 @@ func TestClient(t *testing.T) {
 	f.noError(err)
 	if len(profiles.Items) != 2 || len(inUse.Items) != 1 || len(keys.Items) != 1 || len(apiKeys.Items) != 3 || len(issuers.Items) != 1 {
 		t.Errorf("lists of %d, %d, %d, %d, %d", len(profiles.Items), len(inUse.Items), len(keys.Items), len(apiKeys.Items), len(issuers.Items))
+	}
+
+	cross, root := f.foreign("Corp Root", signsAll)
+	csr, err := c.IssuerCSR(ctx, "iss-local")
+	f.noError(err)
+	chain, err := c.AddChain(ctx, "iss-local", string(pki.EncodePEM(cross, root)), false)
+	f.noError(err)
+	standard, err := c.SetDefaultChain(ctx, "iss-local", chain.ID)
+	f.noError(err)
+	f.noError(c.RemoveChain(ctx, "iss-local", chain.ID))
+	iss, err := c.Issuer(ctx, "iss-local")
+	f.noError(err)
+	if !strings.Contains(csr.PEM, "REQUEST") || chain.Default || standard.Chains[0].ID != chain.ID || len(iss.Chains) != 1 {
+		t.Errorf("request %q, chain %+v, as default %+v, issuer %+v", csr.PEM, chain, standard, iss)
 	}
 
 	orders, err := c.Orders(ctx, OrderQuery{AccountID: account.ID, ProfileID: "default", Name: "b.test", Page: Page{Limit: 1}})

@@ -20,11 +20,20 @@ type Issuer struct {
 	NotAfter         time.Time `json:"not_after" doc:"When the first certificate of the chain to expire does so."`
 	RootSHA256       string    `json:"root_sha256" doc:"Of the root certificate, hexadecimal."`
 	PermittedDomains []string  `json:"permitted_domains" nullable:"false" doc:"What its name constraints allow. None: any name."`
+	Chains           []Chain   `json:"chains" nullable:"false" doc:"What its certificates are offered with, the default chain first."`
 }
+
+type issuerPath struct {
+	ID string `path:"id" doc:"Id of the issuer."`
+}
+
+type issuerOutput struct{ Body Issuer }
 
 func (a *API) registerIssuers() {
 	register(a, huma.Operation{OperationID: "list-issuers", Method: http.MethodGet, Path: "/issuers", Tags: []string{"Issuers"},
 		Summary: "List issuers, by id"}, a.listIssuers)
+	register(a, huma.Operation{OperationID: "get-issuer", Method: http.MethodGet, Path: "/issuers/{id}", Tags: []string{"Issuers"},
+		Summary: "Show an issuer", Errors: []int{http.StatusNotFound}}, a.getIssuer)
 }
 
 func (a *API) listIssuers(ctx context.Context, _ *struct{}) (*listOutput[Issuer], error) {
@@ -34,7 +43,7 @@ func (a *API) listIssuers(ctx context.Context, _ *struct{}) (*listOutput[Issuer]
 	}
 	views := make([]Issuer, 0, len(all))
 	for _, issuer := range all {
-		view, err := a.showIssuer(issuer)
+		view, err := a.showIssuer(ctx, issuer)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +52,21 @@ func (a *API) listIssuers(ctx context.Context, _ *struct{}) (*listOutput[Issuer]
 	return wholeList(views), nil
 }
 
-func (a *API) showIssuer(issuer store.Issuer) (Issuer, error) {
+func (a *API) getIssuer(ctx context.Context, in *issuerPath) (*issuerOutput, error) {
+	return a.issuer(ctx, in.ID)
+}
+
+// issuer answers with the issuer as it is stored now.
+func (a *API) issuer(ctx context.Context, id string) (*issuerOutput, error) {
+	stored, err := a.cfg.Store.Issuer(ctx, id)
+	if err != nil {
+		return nil, missing(err, "issuer", id)
+	}
+	view, err := a.showIssuer(ctx, stored)
+	return &issuerOutput{view}, err
+}
+
+func (a *API) showIssuer(ctx context.Context, issuer store.Issuer) (Issuer, error) {
 	chain, err := pki.ParseChainPEM([]byte(issuer.Chain))
 	if err != nil {
 		return Issuer{}, fmt.Errorf("stored chain of %s: %w", issuer.ID, err)
@@ -58,5 +81,6 @@ func (a *API) showIssuer(issuer store.Issuer) (Issuer, error) {
 	if constraints, known := a.cfg.Constraints(issuer.ID); known && constraints.PermittedDomains != nil {
 		view.PermittedDomains = constraints.PermittedDomains
 	}
-	return view, nil
+	view.Chains, err = a.chains(ctx, issuer.ID)
+	return view, err
 }

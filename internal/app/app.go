@@ -176,6 +176,7 @@ func (s *server) wire() error {
 	api, err := admin.New(admin.Config{
 		Store:       s.store,
 		Constraints: s.constraints,
+		Issuers:     s.issuers,
 		Defaults: func() policy.Profile {
 			return policy.Profile{IssuerID: localIssuer, AuthMode: a.DefaultAuthMode, MaxTTLSeconds: defaultMaxTTL}
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func (s *server) banner(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "\n  Get a first certificate from another terminal:\n\n    %s\n", command)
 	}
 	if s.newKey != "" {
-		fmt.Fprintf(out, "\n  Look at what happened:\n\n    export CERTCTL_API_KEY=%s CERTCTL_ROOTS_FILE=%s\n    certctl order list\n", s.newKey, roots)
+		fmt.Fprintf(out, "\n  Look at what happened:\n\n    export CERTCTL_API_KEY=%s CERTCTL_ROOTS_FILE=%s\n    %s order list\n", s.newKey, shellQuote(roots), shellQuote(os.Args[0]))
 	}
 	_, err = fmt.Fprintln(out)
 	return err

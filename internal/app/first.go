@@ -238,5 +238,8 @@ func (s *server) firstAPIKey(ctx context.Context) error {
 	return err
 }
 
-// roots returns the roots that clients must trust.
+// roots returns the roots that clients must trust to talk to this server and to
+// its own certificates. The roots of added chains are not among them: who uses
+// such a chain trusts its root already, and to hand out the root of another CA
+// would be to vouch for all that it signs.
 func (s *server) roots() []byte { return pki.EncodePEM(s.issuers[localIssuer].Root()) }

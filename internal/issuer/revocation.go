@@ -49,7 +49,8 @@ func (l *Local) SignCRL(shard int, crl pki.CRL) ([]byte, error) {
 	case shard == 0:
 		crl.IDP = nil
 	default:
-		crl.IDP = &pki.IDP{URL: l.shardURLs[shard-1]}
+		// RFC 5280, Section 5.2.5: this CA issues end-entity certificates only.
+		crl.IDP = &pki.IDP{URL: l.shardURLs[shard-1], OnlyUserCerts: true}
 	}
 	der, err := crl.Sign(l.issuing, l.key)
 	if err != nil {

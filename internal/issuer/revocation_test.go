@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -86,12 +87,19 @@ func TestIDPIsTheDistributionPoint(t *testing.T) {
 	if !idp.Critical {
 		t.Error("the issuing distribution point is not critical")
 	}
-	var points []asn1.RawValue // SEQUENCE OF DistributionPoint
-	if _, err := asn1.Unmarshal(point.Value, &points); err != nil || len(points) != 1 {
-		t.Fatal(err)
+	var points [][]asn1.RawValue // SEQUENCE OF DistributionPoint
+	if _, err := asn1.Unmarshal(point.Value, &points); err != nil || len(points) != 1 || len(points[0]) != 1 {
+		t.Fatal(err, points)
 	}
-	if hex.EncodeToString(points[0].FullBytes) != hex.EncodeToString(idp.Value) {
-		t.Errorf("the certificate has %x, the CRL %x", points[0].FullBytes, idp.Value)
+	var parts []asn1.RawValue // distributionPoint, onlyContainsUserCerts
+	if _, err := asn1.Unmarshal(idp.Value, &parts); err != nil || len(parts) != 2 {
+		t.Fatal(err, parts)
+	}
+	if certPart, crlPart := points[0][0].FullBytes, parts[0].FullBytes; !bytes.Equal(certPart, crlPart) {
+		t.Errorf("the certificate has %x, the CRL %x", certPart, crlPart)
+	}
+	if onlyUserCerts := hex.EncodeToString(parts[1].FullBytes); onlyUserCerts != "8101ff" {
+		t.Errorf("onlyContainsUserCerts is %s", onlyUserCerts)
 	}
 	for _, bad := range []int{-1, 5} {
 		if _, err := l.SignCRL(bad, pki.CRL{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}); err == nil {
@@ -146,13 +154,10 @@ func TestOpenSSLShards(t *testing.T) {
 		t.Fatal(out)
 	}
 	text := run("crl", "-inform", "DER", "-in", der, "-noout", "-text")
-	for _, want := range []string{"X509v3 Issuing Distribution Point: critical", "URI:http://pki.test/crl/x/2.crl", "Key Compromise"} {
+	for _, want := range []string{"X509v3 Issuing Distribution Point: critical", "URI:http://pki.test/crl/x/2.crl", "Only User Certificates", "Key Compromise"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s\nlacks %q", text, want)
 		}
-	}
-	if strings.Contains(text, "Only") {
-		t.Errorf("the shard is restricted to a kind of certificate: %s", text)
 	}
 	verify := func(path string) string {
 		return run("verify", "-attime", fmt.Sprint(now.Unix()), "-crl_check", "-extended_crl", "-CRLfile", dir+"/shard.pem",

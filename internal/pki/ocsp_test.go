@@ -28,6 +28,7 @@ type requestSpec struct {
 	single     []byte // content of singleRequestExtensions
 	extensions []byte // content of requestExtensions
 	signature  []byte // content of optionalSignature
+	after      []byte // inside of the request, behind all that it has
 	tail       []byte
 }
 
@@ -54,6 +55,7 @@ func (s requestSpec) der(t testing.TB) []byte {
 			optional(b, 2, s.extensions)
 		})
 		optional(b, 0, s.signature)
+		b.AddBytes(s.after)
 	})
 	b.AddBytes(s.tail)
 	der, err := b.Bytes()
@@ -137,6 +139,10 @@ func TestParseOCSPRequest(t *testing.T) {
 		{"no requests", requestSpec{certIDs: [][]byte{}}, false},
 		{"two requests", requestSpec{certIDs: [][]byte{plain, plain}}, false},
 		{"tail", requestSpec{tail: []byte{0}}, false},
+		{"more", requestSpec{after: []byte{5, 0}}, false},
+		{"signature with more", requestSpec{signature: unhex(t, "3003 0101ff 0500")}, false},
+		{"signature of nothing", requestSpec{signature: []byte{0x30, 0}}, false},
+		{"requestor with more", requestSpec{requestor: unhex(t, "8203612e62 0500")}, false},
 		{"empty signature", requestSpec{signature: []byte{}}, false},
 		{"leading zero in the serial", requestSpec{certIDs: [][]byte{unhex(t, certIDHex(sha1Null, "021100"+ocspSerial))}}, false},
 		{"leading ff in a negative serial", requestSpec{certIDs: [][]byte{unhex(t, certIDHex(sha1Null, "0202ff80"))}}, false},

@@ -227,7 +227,9 @@ func (s *Store) CountResponse(ctx context.Context, authzID string) error {
 	if s.cfg.Limits.Responds.Off() {
 		return nil
 	}
-	return s.writer.do(ctx, func(t *tx) error { return t.spend("responds:"+authzID, s.cfg.Limits.Responds, "responses to this challenge") })
+	return s.writer.do(ctx, func(t *tx) error {
+		return t.spend("responds:"+authzID, s.cfg.Limits.Responds, "responses to this challenge")
+	})
 }
 
 // Validation is one attempt to validate an authorization that is due.

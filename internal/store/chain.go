@@ -10,13 +10,13 @@ import (
 	"github.com/certctl/certctl/internal/pki"
 )
 
-// OwnChain names an issuer's own chain, among those that were added to it.
+// OwnChain stands for an issuer's own chain where one of its chains is named.
 const OwnChain = "own"
 
 // IssuerChain is a chain that an issuer's certificates are offered with.
 type IssuerChain struct {
 	*pki.Chain
-	Name      string // OwnChain, or the id of the chain
+	Own       bool // and not added
 	Default   bool
 	CreatedAt time.Time
 }
@@ -30,7 +30,7 @@ func (s *Store) IssuerChains(ctx context.Context, issuerID string) ([]IssuerChai
 			err := c.one(`SELECT chain, created_at, default_chain FROM issuers WHERE id = $1`, []any{issuerID}, func(r row) error {
 				standard = r.text(2)
 				own, err := scanChain(r.text(0))
-				all = append(all, IssuerChain{Chain: own, Name: OwnChain, Default: standard == "", CreatedAt: r.time(1)})
+				all = append(all, IssuerChain{Chain: own, Own: true, Default: standard == "", CreatedAt: r.time(1)})
 				return err
 			})
 			if err != nil {
@@ -38,7 +38,7 @@ func (s *Store) IssuerChains(ctx context.Context, issuerID string) ([]IssuerChai
 			}
 			return c.query(`SELECT id, chain, created_at FROM issuer_chains WHERE issuer_id = $1 ORDER BY created_at, id`, []any{issuerID}, func(r row) error {
 				chain, err := scanChain(r.text(1))
-				all = append(all, IssuerChain{Chain: chain, Name: r.text(0), Default: standard == r.text(0), CreatedAt: r.time(2)})
+				all = append(all, IssuerChain{Chain: chain, Default: standard == r.text(0), CreatedAt: r.time(2)})
 				return err
 			})
 		})

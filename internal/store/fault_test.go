@@ -157,6 +157,26 @@ var writes = []write{
 			return w.CreateIssuer(ctx, "api:test", store.Issuer{ID: "iss", Kind: "local"}, map[string][]byte{"iss/root": {1}, "iss/issuing": {2}})
 		}
 	}, again: store.ErrExists},
+	{name: "AddIssuerChain", event: audit.IssuerChainAdded, prepare: func(w *world) func() error {
+		own, other := w.issuerChains()
+		w.issuer(own)
+		return func() error { return w.AddIssuerChain(ctx, "api:test", "iss", other, true) }
+	}, again: store.ErrExists},
+	{name: "RemoveIssuerChain", event: audit.IssuerChainRemoved, prepare: func(w *world) func() error {
+		own, other := w.issuerChains()
+		w.issuer(own)
+		w.ok(w.AddIssuerChain(ctx, "api:test", "iss", other, true))
+		return func() error { return w.RemoveIssuerChain(ctx, "api:test", "iss", other.ID()) }
+	}, again: store.ErrNotFound},
+	{name: "SetDefaultChain", event: audit.IssuerDefaultChainSet, prepare: func(w *world) func() error {
+		own, other := w.issuerChains()
+		w.issuer(own)
+		w.ok(w.AddIssuerChain(ctx, "api:test", "iss", other, false))
+		return func() error { return w.SetDefaultChain(ctx, "api:test", "iss", other.ID()) }
+	}, again: store.ErrConflict},
+	{name: "RecordIssuerCSR", event: audit.IssuerCSRCreated, prepare: func(w *world) func() error {
+		return func() error { return w.RecordIssuerCSR(ctx, "api:test", "iss") }
+	}, again: nil, twice: true},
 	{name: "PublishCRL", event: audit.CRLPublished, prepare: func(w *world) func() error {
 		w.ok(w.PublishCRL(ctx, "iss", store.CRL{Number: 1, DER: []byte("crl"), ThisUpdate: begin, NextUpdate: begin}))
 		return func() error {
@@ -358,6 +378,8 @@ func (w *world) checkDurable(t *testing.T) {
 			`SELECT id, action, resource_id FROM audit_events ORDER BY id`,
 			`SELECT name FROM secrets ORDER BY name`,
 			`SELECT issuer_id, number FROM crls`,
+			`SELECT id, default_chain FROM issuers ORDER BY id`,
+			`SELECT issuer_id, id, chain FROM issuer_chains ORDER BY issuer_id, id`,
 		} {
 			for _, row := range s.Rows(t, sql) {
 				b.WriteString(strings.Join(row, " ") + "\n")
@@ -404,6 +426,8 @@ func (w *world) check(t interface {
 			WHERE (SELECT count(*) FROM audit_events e WHERE e.action = 'acme_account_created' AND e.resource_id = a.id) <> 1`,
 		"a deactivated account has no open order": `SELECT o.id FROM orders o JOIN accounts a ON a.id = o.account_id
 			WHERE a.deactivated_at IS NOT NULL AND o.claimed_at IS NULL AND o.failed_at IS NULL`,
+		"a default chain is one of its issuer": `SELECT i.id FROM issuers i WHERE i.default_chain IS NOT NULL
+			AND NOT EXISTS (SELECT 1 FROM issuer_chains c WHERE c.issuer_id = i.id AND c.id = i.default_chain)`,
 		"a single-use key binds one account": `SELECT k.kid FROM eab_keys k WHERE k.binding_limit IS NOT NULL
 			AND (SELECT count(*) FROM eab_bindings b WHERE b.kid = k.kid) > k.binding_limit`,
 	} {

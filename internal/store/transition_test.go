@@ -391,6 +391,41 @@ func otherRefusals() []refusal {
 				return w.CreateIssuer(ctx, "api:test", store.Issuer{ID: "iss"}, map[string][]byte{"iss/key": {2}})
 			}
 		}, store.ErrExists},
+		{"add a chain twice", func(w *world) func() error {
+			own, other := w.issuerChains()
+			w.issuer(own)
+			w.ok(w.AddIssuerChain(ctx, "api:test", "iss", other, false))
+			return func() error { return w.AddIssuerChain(ctx, "api:test", "iss", other, true) }
+		}, store.ErrExists},
+		{"add a chain to an unknown issuer", func(w *world) func() error {
+			_, other := w.issuerChains()
+			return func() error { return w.AddIssuerChain(ctx, "api:test", "unknown", other, true) }
+		}, store.ErrNotFound},
+		{"remove a chain of another issuer", func(w *world) func() error {
+			own, other := w.issuerChains()
+			w.issuer(own)
+			w.ok(w.AddIssuerChain(ctx, "api:test", "iss", other, true))
+			return func() error { return w.RemoveIssuerChain(ctx, "api:test", "unknown", other.ID()) }
+		}, store.ErrNotFound},
+		unknown("remove an unknown chain", func(w *world) error { return w.RemoveIssuerChain(ctx, "api:test", "iss", "unknown") }, store.ErrNotFound),
+		{"make a chain of another issuer the default", func(w *world) func() error {
+			own, other := w.issuerChains()
+			w.issuer(own)
+			w.ok(w.CreateIssuer(ctx, "api:test", store.Issuer{ID: "other"}, nil))
+			w.ok(w.AddIssuerChain(ctx, "api:test", "iss", other, false))
+			return func() error { return w.SetDefaultChain(ctx, "api:test", "other", other.ID()) }
+		}, store.ErrNotFound},
+		{"make the default chain the default", func(w *world) func() error {
+			own, other := w.issuerChains()
+			w.issuer(own)
+			w.ok(w.AddIssuerChain(ctx, "api:test", "iss", other, true))
+			return func() error { return w.SetDefaultChain(ctx, "api:test", "iss", other.ID()) }
+		}, store.ErrConflict},
+		{"make the own chain the default, which it is", func(w *world) func() error {
+			own, _ := w.issuerChains()
+			w.issuer(own)
+			return func() error { return w.SetDefaultChain(ctx, "api:test", "iss", store.OwnChain) }
+		}, store.ErrConflict},
 		{"create an EAB key twice", func(w *world) func() error {
 			kid := w.eabKey(true)
 			return func() error { return w.CreateEABKey(ctx, "api:test", store.EABKey{KeyID: kid}, []byte("other")) }
