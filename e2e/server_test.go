@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-const apiKey = "e2e-admin-key"
+const apiKey = "e2e-admin-key-of-tests"
 
 // startTime is how long a server may take to answer after its start, on a machine
 // that is busy with other tests.

@@ -46,6 +46,7 @@ func startAPI(ts *testscript.TestScript, neg bool, args []string) {
 	api, err := admin.New(admin.Config{
 		Store:       s,
 		Constraints: func(id string) (policy.Constraints, bool) { return policy.Constraints{}, id == "iss-local" },
+		Issuers:     map[string]*issuer.Local{"iss-local": seed.local},
 		Defaults: func() policy.Profile {
 			return policy.Profile{IssuerID: "iss-local", AuthMode: policy.TrustAuthenticated, MaxTTLSeconds: 86400}
 		},
@@ -78,7 +79,7 @@ func (a *apiSeed) fill(ctx context.Context) {
 		ID: "iss-local", Kind: "local", Name: "Test", Chain: string(pki.EncodePEM(ca.Issuing, ca.Root))}, nil))
 	for name, role := range map[string]store.Role{"root": store.RoleAdmin, "eyes": store.RoleAuditor} {
 		key := admin.NewKey()
-		a.ts.Check(a.store.CreateAPIKey(ctx, "api:setup", name, admin.HashKey(key), role))
+		a.ts.Check(a.store.CreateAPIKey(ctx, "api:setup", name, key, role))
 		a.ts.Setenv(map[store.Role]string{store.RoleAdmin: "CERTCTL_API_KEY", store.RoleAuditor: "AUDITOR"}[role], key)
 	}
 	p := policy.Profile{ID: "default", IssuerID: "iss-local", AuthMode: policy.TrustAuthenticated, MaxTTLSeconds: 86400, AllowedDomains: []string{".test"}}

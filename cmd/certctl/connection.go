@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -55,10 +56,15 @@ func (s *session) print(answer any, text func(w io.Writer) error) error {
 	if !s.json {
 		return text(s.out)
 	}
-	e := json.NewEncoder(s.out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(answer)
+	if err := e.Encode(answer); err != nil {
+		return err
+	}
+	_, err := io.WriteString(s.out, escape(b.String()))
+	return err
 }
 
 // done tells that something was changed of which the API has nothing to show.

@@ -83,7 +83,7 @@ func report(stderr io.Writer, err error) int {
 		text = settings.Error() // without what kong puts in front
 	}
 	for line := range strings.SplitSeq(text, "\n") {
-		fmt.Fprintf(stderr, "certctl: %s\n", line)
+		fmt.Fprintf(stderr, "certctl: %s\n", clean(line)) // a server may have told it
 	}
 	var usage *kong.ParseError
 	if !errors.As(err, &usage) {

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 )
 
 // A table is columns of text under headings.
@@ -51,6 +52,24 @@ func clean(s string) string {
 		}
 		return r
 	}, strings.TrimSpace(s))
+}
+
+// escape makes JSON harmless to a terminal without changing what it says: what is
+// not printable, which outside of strings is but the line feed, is written as
+// \u escapes. Package json leaves C1 and bidirectional controls as they are.
+func escape(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch high, low := utf16.EncodeRune(r); {
+		case r == '\n' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // clip shortens s to n characters.

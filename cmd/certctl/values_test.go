@@ -1,8 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestLife(t *testing.T) {
@@ -73,9 +79,41 @@ func TestReasonText(t *testing.T) {
 }
 
 func TestTableIsHarmless(t *testing.T) {
-	for text, want := range map[string]string{"a\tb\nc": "a?b?c", "\x1b[2J": "?[2J", "é ü": "é ü", "\u202egnp": "?gnp", "": ""} {
+	for text, want := range map[string]string{"a\tb\nc": "a?b?c", "\x1b[2J": "?[2J", "é ü": "é ü", "\u202egnp": "?gnp",
+		"\u009b2J": "?2J", "\u2066a\u2069": "?a?", "a\u200bb\u061c": "a?b?", "\U000e0041": "?", "\x9b2J": "\ufffd2J", "": ""} {
 		if got := clean(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
+	}
+}
+
+// JSON is harmless too, and says what it said.
+func TestJSONIsHarmless(t *testing.T) {
+	contacts := []string{"mailto:é@test", "\u009b2J\x7f\x1b[2J", "\u202egnp\u2066\u2069\u200e\u061c", "\U000e0041\U0001f600", "a\nb\t<c>\u2028\u00a0"}
+	var out bytes.Buffer
+	s := &session{json: true, out: &out}
+	if err := s.print(contacts, nil); err != nil {
+		t.Fatal(err)
+	}
+	if bad := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); bad >= 0 {
+		t.Errorf("not printable: %q", out.String()[bad:])
+	}
+	for _, want := range []string{"mailto:é@test", `\u009b2J`, `\u202egnp`, "\U0001f600", "<c>"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in %s", want, out.String())
+		}
+	}
+	var back []string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || !slices.Equal(back, contacts) {
+		t.Errorf("it says %q (%v), want %q", back, err, contacts)
+	}
+}
+
+// What a server says is wrong is told in harmless lines.
+func TestErrorsAreHarmless(t *testing.T) {
+	var out bytes.Buffer
+	report(&out, errors.New("one\u009b2J\ntwo\u202e"))
+	if got, want := out.String(), "certctl: one?2J\ncertctl: two?\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

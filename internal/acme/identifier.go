@@ -95,8 +95,10 @@ func parseDNS(value string) (Identifier, error) {
 		}
 		last = label
 	}
-	// What ends in a number is an IPv4 address to many readers (WHATWG URL).
-	if strings.Trim(last, "0123456789") == "" {
+	// What ends in a number is an IPv4 address to many readers (WHATWG URL), in
+	// hexadecimal too.
+	hex, isHex := strings.CutPrefix(last, "0x")
+	if strings.Trim(last, "0123456789") == "" || isHex && strings.Trim(hex, "0123456789abcdef") == "" {
 		return Identifier{}, Malformed("the last label of the DNS name %q is a number", name)
 	}
 	for _, zone := range neverIssued {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -49,6 +50,7 @@ func (s *Server) newAccount(r *request) (*response, error) {
 	}
 	account, created, err := s.cfg.Store.CreateAccount(r.Context(), store.NewAccount{
 		Key: r.key, Contacts: req.Contact, TermsAgreed: s.cfg.TermsURL != "" && req.TermsOfServiceAgreed, EABKeyID: kid,
+		Source: source(r.RemoteAddr),
 	})
 	if err != nil {
 		return nil, eabProblem(err)
@@ -62,9 +64,27 @@ func (s *Server) newAccount(r *request) (*response, error) {
 	return resp, nil
 }
 
+// source returns the addresses that one holder may be taken to have: an IPv4
+// address, or the /64 of an IPv6 address. It goes by the connection, never by
+// headers, which anybody can write; the zero Prefix when it has no address.
+func source(remote string) netip.Prefix {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr, bits := at.Addr().Unmap().WithZone(""), 64
+	if addr.Is4() {
+		bits = 32
+	}
+	return netip.PrefixFrom(addr, bits).Masked()
+}
+
 // mayOpenAccount checks what a new account needs.
 func (s *Server) mayOpenAccount(r *request, rules *policy.Rules, req *acme.AccountRequest) error {
 	if err := pki.CheckKey(r.key.Public()); err != nil {
+		return acme.BadPublicKey("the account key is refused: %v", err)
+	}
+	if err := s.cfg.Blocked.Check(r.key.Public()); err != nil {
 		return acme.BadPublicKey("the account key is refused: %v", err)
 	}
 	if err := checkContacts(req.Contact); err != nil {

@@ -93,7 +93,7 @@ func (s *Server) newAuthz(r *request) (*response, error) {
 	if id.Wildcard() {
 		return nil, acme.Malformed("a wildcard name cannot be authorized before it is ordered")
 	}
-	rules, err := s.mayOrder(r, []acme.Identifier{id})
+	rules, keys, err := s.mayOrder(r, []acme.Identifier{id})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (s *Server) newAuthz(r *request) (*response, error) {
 		return nil, err
 	}
 	a, _, err := s.cfg.Store.CreateAuthorization(r.Context(), store.NewOrder{
-		AccountID: r.account.ID, ProfileID: p.ID, ProfileRevision: p.Revision,
+		AccountID: r.account.ID, ProfileID: p.ID, ProfileRevision: p.Revision, EABKeys: keys,
 		Authorizations: []store.NewAuthorization{want}, AuthzTTL: s.cfg.AuthzTTL, ReuseFor: reuseFor(p),
 	})
 	if errors.Is(err, store.ErrConflict) {

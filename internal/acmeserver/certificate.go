@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"net/netip"
 	"strconv"
 
 	"github.com/certctl/certctl/internal/acme"
@@ -112,15 +113,33 @@ func (s *Server) issued(r *request, parsed *x509.Certificate) (*store.Certificat
 	return cert, err
 }
 
+// accountMayRevoke lets an account revoke what was issued to it, and what it holds
+// validated authorizations for, all names of it, under the certificate's profile.
+// An authorization by trust proves nothing and gives no right over others'.
+func (s *Server) accountMayRevoke(r *request, cert *store.Certificate) error {
+	if cert.AccountID == r.account.ID {
+		return nil
+	}
+	ids := make([]acme.Identifier, len(cert.Names))
+	for i, name := range cert.Names {
+		ids[i] = acme.Identifier{Type: acme.DNS, Value: name}
+		if _, err := netip.ParseAddr(name); err == nil {
+			ids[i].Type = acme.IP
+		}
+	}
+	holds, err := s.cfg.Store.HoldsAuthorizations(r.Context(), r.account.ID, cert.ProfileID, ids)
+	if err == nil && !holds {
+		err = acme.Unauthorized("the certificate was not issued to this account, which has not validated all of its names under profile %q either", cert.ProfileID)
+	}
+	return err
+}
+
 func (s *Server) mayRevoke(r *request, cert *store.Certificate, key crypto.PublicKey) error {
-	if cert.ProfileID == "" || cert.ProfileID != r.profile {
+	if cert.ProfileID == "" || !s.reaches(r, cert.ProfileID) {
 		return acme.Unauthorized("the certificate was not issued under profile %q", r.profile)
 	}
 	if r.account != nil {
-		if cert.AccountID != r.account.ID {
-			return acme.Unauthorized("the certificate was not issued to this account")
-		}
-		return nil
+		return s.accountMayRevoke(r, cert)
 	}
 	own, ok := key.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !own.Equal(r.key.Public()) {

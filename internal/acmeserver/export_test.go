@@ -15,3 +15,6 @@ func resourcesAndServerResources() map[string]resource {
 	maps.Copy(all, serverResources)
 	return all
 }
+
+// Source is what the limit of new accounts goes by.
+var Source = source

@@ -2,6 +2,7 @@ package acmeserver
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -70,7 +71,7 @@ func (s *Server) newOrder(r *request) (*response, error) {
 		return nil, err
 	}
 	for try := 1; ; try++ {
-		rules, err := s.mayOrder(r, ids)
+		rules, keys, err := s.mayOrder(r, ids)
 		if err == nil {
 			_, _, err = s.validity(rules.Profile(), timeOf(req.NotBefore), timeOf(req.NotAfter), s.cfg.Store.Now())
 		}
@@ -79,7 +80,7 @@ func (s *Server) newOrder(r *request) (*response, error) {
 		}
 		p := rules.Profile()
 		n := store.NewOrder{
-			AccountID: r.account.ID, ProfileID: r.profile, ProfileRevision: p.Revision,
+			AccountID: r.account.ID, ProfileID: r.profile, ProfileRevision: p.Revision, EABKeys: keys,
 			Identifiers: ids, NotBefore: timeOf(req.NotBefore), NotAfter: timeOf(req.NotAfter),
 			Replaces: replaces, ReplacesSerial: serial, OrderTTL: s.cfg.OrderTTL, AuthzTTL: s.cfg.AuthzTTL,
 			Trusted:  p.AuthMode == policy.TrustAuthenticated,
@@ -177,28 +178,34 @@ func parseIdentifier(asked acme.OrderRequestIdentifier) (id acme.Identifier, anc
 }
 
 // mayOrder judges an order by the profile as it is now. It is asked when the order
-// is made and again when it is finalized.
-func (s *Server) mayOrder(r *request, ids []acme.Identifier) (*policy.Rules, error) {
-	rules, err := s.rules(r)
-	if err != nil {
-		return nil, err
+// is made and again when it is finalized. keys are the account's external account
+// keys that it went by, nil where the profile requires none.
+func (s *Server) mayOrder(r *request, ids []acme.Identifier) (rules *policy.Rules, keys []string, err error) {
+	if rules, err = s.rules(r); err != nil {
+		return nil, nil, err
 	}
 	grants, err := s.cfg.Store.Grants(r.Context(), r.account.ID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := policy.Authorize(rules, ids, grants); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if rules.Profile().EABRequired {
+		keys = make([]string, len(grants))
+		for i := range grants {
+			keys[i] = grants[i].KeyID
+		}
 	}
 	signer, err := s.issuer(rules.Profile())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	names, ips := split(ids)
 	if err := signer.CheckNames(names, ips); err != nil {
-		return nil, acme.RejectedIdentifier("%v", err)
+		return nil, nil, acme.RejectedIdentifier("%v", err)
 	}
-	return rules, nil
+	return rules, keys, nil
 }
 
 // validity computes the life of a certificate that was ordered at the time given.
@@ -321,12 +328,32 @@ func notReady(order *acme.Order, status acme.Status) error {
 
 // stillOffered refuses what was validated by a challenge type that the profile
 // has given up since.
-func stillOffered(p *policy.Profile, authzs []acme.Authorization) error {
+func stillOffered(p *policy.Profile, order *acme.Order, authzs []acme.Authorization) error {
 	for i := range authzs {
-		if !slices.Contains(p.ChallengeTypes, string(authzs[i].Attempted)) {
+		a := &authzs[i]
+		ofAncestor := a.Identifier != order.Identifiers[i].Base()
+		if !slices.Contains(p.ChallengeTypes, string(a.Attempted)) || ofAncestor && !p.SubdomainAuth {
 			return acme.Unauthorized("profile %q no longer takes what %s proved of %s; make a new order and validate its names",
-				p.ID, authzs[i].Attempted, authzs[i].Identifier.Value)
+				p.ID, a.Attempted, a.Identifier.Value)
 		}
+	}
+	return nil
+}
+
+// keyIsFree refuses a certificate for the key of any account (RFC 8555, Section
+// 11.1), and for a key that is known to be compromised.
+func (s *Server) keyIsFree(r *request, key crypto.PublicKey) error {
+	if err := s.cfg.Blocked.Check(key); err != nil {
+		return acme.BadCSR("the CSR's key is refused: %v", err)
+	}
+	account, blocked, err := s.cfg.Store.KeyInUse(r.Context(), key)
+	switch {
+	case err != nil:
+		return err
+	case blocked:
+		return acme.BadCSR("the CSR's key was reported compromised; make a new one")
+	case account:
+		return acme.BadCSR("the CSR's key is that of an account; make a key of its own for the certificate")
 	}
 	return nil
 }
@@ -340,7 +367,7 @@ func (s *Server) claim(r *request, order *acme.Order, authzs []acme.Authorizatio
 		// draft-ietf-acme-profiles, Section 4.
 		return nil, acme.InvalidProfile("nothing is issued under the profile %q any more", r.profile)
 	}
-	rules, err := s.mayOrder(r, ids)
+	rules, keys, err := s.mayOrder(r, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -348,7 +375,7 @@ func (s *Server) claim(r *request, order *acme.Order, authzs []acme.Authorizatio
 	if order.Trusted() && p.AuthMode != policy.TrustAuthenticated {
 		return nil, acme.Unauthorized("profile %q no longer trusts its accounts; make a new order and validate its names", p.ID)
 	}
-	if err := stillOffered(p, authzs); err != nil {
+	if err := stillOffered(p, order, authzs); err != nil {
 		return nil, err
 	}
 	signer, err := s.issuer(p)
@@ -362,9 +389,12 @@ func (s *Server) claim(r *request, order *acme.Order, authzs []acme.Authorizatio
 	if err := policy.MatchCSR(csr, ids, p.KeyTypes, r.key.Public(), signer.Chain()[0].PublicKey, signer.Root().PublicKey); err != nil {
 		return nil, err
 	}
+	if err := s.keyIsFree(r, csr.PublicKey); err != nil {
+		return nil, err
+	}
 	c := &store.Claim{
 		OrderID: order.ID, AccountID: order.AccountID, ProfileID: order.ProfileID, ProfileRevision: p.Revision,
-		Identifiers: ids, IssuerID: p.IssuerID, CSR: der, CSRHash: hash,
+		Identifiers: ids, IssuerID: p.IssuerID, CSR: der, CSRHash: hash, EABKeys: keys,
 	}
 	if c.Serial, err = pki.NewSerial(rand.Reader); err != nil {
 		return nil, err
@@ -373,7 +403,7 @@ func (s *Server) claim(r *request, order *acme.Order, authzs []acme.Authorizatio
 		return nil, err
 	}
 	c.Pointers = signer.Pointers(c.Serial)
-	if !p.PublishesRevocation(c.NotBefore, c.NotAfter) {
+	if !p.PublishesRevocation(s.cfg.Store.Now(), c.NotBefore, c.NotAfter) {
 		c.Pointers = c.Pointers.WithoutRevocation()
 	}
 	if err := s.cfg.Lifecycle.CheckCAA(r.Context(), p, order, authzs); err != nil {

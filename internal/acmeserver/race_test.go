@@ -3,6 +3,7 @@ package acmeserver_test
 import (
 	"bufio"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -81,7 +82,12 @@ func (c *wire) order(a *actor, payload string) *exchange {
 // csr makes a request with a key of its own.
 func csr(t testing.TB, names ...string) string {
 	t.Helper()
-	der, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{DNSNames: names}, newKey(t, ""))
+	return csrWith(t, newKey(t, ""), names...)
+}
+
+func csrWith(t testing.TB, key crypto.Signer, names ...string) string {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{DNSNames: names}, key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package acmeserver
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl/internal/acme"
@@ -48,11 +49,26 @@ func (s *Server) byCertID(r *request, text string) (*store.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, ok := s.cfg.Issuers[cert.IssuerID]
-	if !ok || hex.EncodeToString(signer.Chain()[0].SubjectKeyId) != id.KeyID || cert.ProfileID != r.profile {
+	if !s.issuedBy(cert, id) || !s.reaches(r, cert.ProfileID) {
 		return nil, noSuch("certificate")
 	}
 	return cert, nil
+}
+
+// reaches reports whether a profile is that of the directory in the URL, or one
+// that an order under it may select.
+func (s *Server) reaches(r *request, profileID string) bool {
+	if profileID == r.profile {
+		return true
+	}
+	rules, err := s.cfg.Store.Profile(r.Context(), r.profile)
+	return err == nil && slices.Contains(rules.Profile().OfferedProfiles, profileID)
+}
+
+// issuedBy reports whether the identifier names the certificate's issuer.
+func (s *Server) issuedBy(cert *store.Certificate, id acme.CertID) bool {
+	signer, ok := s.cfg.Issuers[cert.IssuerID]
+	return ok && hex.EncodeToString(signer.Chain()[0].SubjectKeyId) == id.KeyID
 }
 
 // replaced checks the certificate that an order says it renews (RFC 9773, Section
@@ -66,7 +82,7 @@ func (s *Server) replaced(r *request, certID string, ids []acme.Identifier) (ser
 		return "", err
 	}
 	cert, err := s.cfg.Store.Certificate(r.Context(), id.Serial)
-	if errors.Is(err, store.ErrNotFound) || err == nil && cert.AccountID != r.account.ID {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (cert.AccountID != r.account.ID || !s.issuedBy(cert, id)) {
 		return "", acme.Unauthorized("the certificate that the order replaces is not one of this account")
 	}
 	if err != nil {

@@ -140,6 +140,12 @@ func (s *script) configure(t *testing.T, line string) {
 		s.set.permitted = strings.Split(value, ",")
 	case "orders-per-hour":
 		s.set.limits.Orders = policy.Limit{Burst: number(t, value), Period: time.Hour}
+	case "new-accounts-per-hour":
+		s.set.limits.NewAccounts = policy.Limit{Burst: number(t, value), Period: time.Hour}
+	case "account-changes-per-hour":
+		s.set.limits.AccountChanges = policy.Limit{Burst: number(t, value), Period: time.Hour}
+	case "key-changes-per-hour":
+		s.set.limits.KeyChanges = policy.Limit{Burst: number(t, value), Period: time.Hour}
 	case "open-orders":
 		s.set.limits.OpenOrders = number(t, value)
 	default:
@@ -619,12 +625,15 @@ func (s *script) makeEABKey(line string) {
 	s.ok(s.store.CreateEABKey(ctx, "test", key, eabSecret(kid)))
 }
 
-// dates NAME=DURATION…: times from now, in whole seconds.
+// dates NAME=DURATION…: times from now, in whole seconds; $NAME_zoned is half a
+// second later, and written in another zone.
 func (s *script) makeDates(line string) {
 	for name, text := range options(line) {
 		d, err := time.ParseDuration(text)
 		s.ok(err)
-		s.vars[name] = s.store.Now().Add(d).Truncate(time.Second).Format(time.RFC3339)
+		at := s.store.Now().Add(d).Truncate(time.Second)
+		s.vars[name] = at.Format(time.RFC3339)
+		s.vars[name+"_zoned"] = at.Add(time.Second / 2).In(time.FixedZone("", 2*60*60)).Format(time.RFC3339Nano)
 	}
 }
 

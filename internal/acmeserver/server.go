@@ -22,6 +22,7 @@ import (
 	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/issuer"
 	"github.com/certctl/certctl/internal/lifecycle"
+	"github.com/certctl/certctl/internal/pki"
 	"github.com/certctl/certctl/internal/store"
 )
 
@@ -41,7 +42,8 @@ type Config struct {
 	TermsURL       string // must be agreed to, when set
 	Website        string
 	CAAIdentities  []string
-	EABRequired    bool // for every new account, whatever its profile says
+	Blocked        *pki.Blocklist // keys that get no certificate and no account
+	EABRequired    bool           // for every new account, whatever its profile says
 	OrderTTL       time.Duration
 	AuthzTTL       time.Duration
 	// ARIPollInterval is how long clients wait before they ask for renewal
@@ -264,10 +266,10 @@ func (s *Server) post(r *request, res resource) (*response, error) {
 	if r.jws, err = acme.ParseJWS(body.Bytes()); err != nil {
 		return nil, err
 	}
-	if err := r.jws.CheckURL(r.url); err != nil {
+	if err := s.spendNonce(r); err != nil {
 		return nil, err
 	}
-	if err := s.spendNonce(r); err != nil {
+	if err := r.jws.CheckURL(r.url); err != nil {
 		return nil, err
 	}
 	if err := s.findKey(r, res.signer); err != nil {

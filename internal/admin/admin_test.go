@@ -55,8 +55,8 @@ func newFixture(t *testing.T, changes ...func(*store.Config)) *fixture {
 	f.noError(err)
 	f.noError(s.CreateIssuer(ctx, "api:test", store.Issuer{
 		ID: "iss-local", Kind: "local", Name: "Test", Chain: string(pki.EncodePEM(ca.Issuing, ca.Root))}, nil))
-	f.noError(s.CreateAPIKey(ctx, "api:test", "root", HashKey(f.admin), store.RoleAdmin))
-	f.noError(s.CreateAPIKey(ctx, "api:test", "eyes", HashKey(f.auditor), store.RoleAuditor))
+	f.noError(s.CreateAPIKey(ctx, "api:test", "root", f.admin, store.RoleAdmin))
+	f.noError(s.CreateAPIKey(ctx, "api:test", "eyes", f.auditor, store.RoleAuditor))
 
 	api, err := New(Config{
 		Store: s,

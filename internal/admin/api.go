@@ -55,6 +55,8 @@ type API struct {
 	mux     *http.ServeMux
 	huma    huma.API
 	openAPI []byte
+
+	refusals refusals
 }
 
 // New returns the API as an http.Handler.
@@ -122,6 +124,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *API) admit(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
 	key, err := a.authenticate(r)
 	if err != nil {
+		a.logRefusal(r, err)
 		return r, err
 	}
 	if key.Role != store.RoleAdmin && r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -43,7 +43,7 @@ func (a *API) registerAPIKeys() {
 
 func (a *API) createAPIKey(ctx context.Context, in *createAPIKeyInput) (*createAPIKeyOutput, error) {
 	key := NewKey()
-	err := a.cfg.Store.CreateAPIKey(ctx, actor(ctx), in.Body.Name, HashKey(key), in.Body.Role)
+	err := a.cfg.Store.CreateAPIKey(ctx, actor(ctx), in.Body.Name, key, in.Body.Role)
 	if errors.Is(err, store.ErrExists) {
 		return nil, problem(http.StatusConflict, "the name %q is taken, perhaps by a disabled key", in.Body.Name)
 	}

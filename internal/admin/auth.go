@@ -3,12 +3,14 @@ package admin
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/certctl/certctl/internal/audit"
 	"github.com/certctl/certctl/internal/store"
@@ -24,24 +26,52 @@ func NewKey() string {
 	return keyPrefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// HashKey returns what the store keeps of an API key. A plain hash is enough:
-// nobody guesses 256 random bits.
-func HashKey(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:])
-}
-
 // authenticate returns the API key that a request carries.
 func (a *API) authenticate(r *http.Request) (store.APIKey, error) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || key == "" {
 		return store.APIKey{}, problem(http.StatusUnauthorized, "the request carries no API key; send one as \"Authorization: Bearer KEY\"")
 	}
-	k, err := a.cfg.Store.APIKeyByHash(r.Context(), HashKey(strings.TrimSpace(key)))
+	k, err := a.cfg.Store.APIKeyByKey(r.Context(), strings.TrimSpace(key))
 	if errors.Is(err, store.ErrNotFound) {
 		return k, problem(http.StatusUnauthorized, "the API key is unknown or disabled")
 	}
 	return k, err
+}
+
+// refusalsEvery is the least time between two lines about failed authentications.
+const refusalsEvery = time.Second
+
+// refusals bounds the log of failed authentications, which anybody can cause.
+type refusals struct {
+	mu     sync.Mutex
+	told   time.Time
+	untold int
+}
+
+// count counts one and reports whether it is to be told, and how many were not
+// since the last that was.
+func (f *refusals) count(now time.Time) (untold int, tell bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if since := now.Sub(f.told); since >= 0 && since < refusalsEvery {
+		f.untold++
+		return 0, false
+	}
+	untold, f.untold, f.told = f.untold, 0, now
+	return untold, true
+}
+
+// logRefusal tells who failed to authenticate, never with what.
+func (a *API) logRefusal(r *http.Request, err error) {
+	var told huma.StatusError
+	if !errors.As(err, &told) || told.GetStatus() != http.StatusUnauthorized {
+		return
+	}
+	if untold, tell := a.refusals.count(time.Now()); tell {
+		a.cfg.Log.Warn("API authentication failed", "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path,
+			"reason", err.Error(), "untold_before", untold)
+	}
 }
 
 type callerKey struct{}

@@ -144,7 +144,6 @@ func TestChainRefused(t *testing.T) {
 		"own chain":                                     chainBody(false, issuing, f.local.Root()),
 		"was issued by":                                 chainBody(false, cross, f.local.Root()),
 		"is not for the issuer's key":                   chainBody(false, root, cross),
-		"is of a CA that comes earlier":                 chainBody(false, cross, cross),
 		"PEM block \\\"PRIVATE KEY\\\" instead":         `{"pem": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"}`,
 		"required property pem":                         `{"default": true}`,
 		"expected boolean":                              `{"pem": "x", "default": "yes"}`,

@@ -71,6 +71,9 @@ func (a *API) createEABKey(ctx context.Context, in *createEABKeyInput) (*createE
 			return nil, err
 		}
 	}
+	if err := checkTime("expires_at", in.Body.ExpiresAt); err != nil {
+		return nil, err
+	}
 	if at := in.Body.ExpiresAt; at != nil && !at.After(a.cfg.Store.Now()) {
 		return nil, problem(http.StatusUnprocessableEntity, "expires_at: %s has passed", at.Format(time.RFC3339))
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -41,6 +42,10 @@ func (a *API) registerRenewals() {
 
 func (a *API) createRenewal(ctx context.Context, in *renewalInput) (*renewalOutput, error) {
 	b := in.Body
+	err := cmp.Or(checkTime("issued_before", b.IssuedBefore), checkTime("from", b.From), checkTime("until", &b.Until))
+	if err != nil {
+		return nil, err
+	}
 	set := store.RenewalSet{Serials: b.Serials, AccountID: b.AccountID, ProfileID: b.ProfileID}
 	if b.IssuedBefore != nil {
 		set.IssuedBefore = *b.IssuedBefore

@@ -83,6 +83,18 @@ func readBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// checkTime refuses a time that cannot be meant, before it is compared, stored or
+// written: JSON has no years beyond 9999, and a zone may lead there.
+func checkTime(field string, t *time.Time) error {
+	if t == nil {
+		return nil
+	}
+	if year := t.UTC().Year(); year < 1970 || year > 9998 {
+		return problem(http.StatusUnprocessableEntity, "%s: the year is not between 1970 and 9998 in UTC", field)
+	}
+	return nil
+}
+
 // when is a time that may not have come.
 func when(t time.Time) *time.Time {
 	if t.IsZero() {

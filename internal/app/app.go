@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/certctl/certctl/internal/admin"
 	"github.com/certctl/certctl/internal/issuer"
 	"github.com/certctl/certctl/internal/lifecycle"
+	"github.com/certctl/certctl/internal/pki"
 	"github.com/certctl/certctl/internal/policy"
 	"github.com/certctl/certctl/internal/responder"
 	"github.com/certctl/certctl/internal/store"
@@ -83,9 +85,6 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.firstProfile(ctx); err != nil {
 		return err
 	}
-	if err := s.firstAPIKey(ctx); err != nil {
-		return err
-	}
 	names, ips := serverNames(s.cfg)
 	var err error
 	if s.cert, err = lifecycle.NewServerCert(ctx, s.store, s.issuers[localIssuer], names, ips); err != nil {
@@ -98,7 +97,11 @@ func (s *server) start(ctx context.Context) error {
 	if err := writeFile(s.rootsFile, s.roots()); err != nil {
 		return err
 	}
-	return s.wire()
+	if err := s.wire(); err != nil {
+		return err
+	}
+	// Last, since it is shown only once: a start that fails must not use it up.
+	return s.firstAPIKey(ctx)
 }
 
 func (s *server) openStore(ctx context.Context) error {
@@ -116,17 +119,25 @@ func (s *server) openStore(ctx context.Context) error {
 		return err
 	}
 	a := s.cfg.ACMEServer
+	perHour := func(n int) policy.Limit { return policy.Limit{Burst: n, Period: time.Hour} }
 	s.store, err = store.Open(ctx, store.Config{
 		Dir:         s.cfg.DataDir,
 		SecretKey:   key,
+		AcceptClock: s.cfg.AcceptClock,
 		NonceTTL:    a.NonceTTL,
 		EABRequired: a.EABRequired,
 		Limits: store.Limits{
-			Orders:     policy.Limit{Burst: a.RateLimit.OrdersPerHour, Period: time.Hour},
-			OpenOrders: a.RateLimit.ConcurrentOrders,
-			Responds:   policy.Limit{Burst: a.RateLimit.ChallengeRespondsPerHour, Period: time.Hour},
+			Orders:         perHour(a.RateLimit.OrdersPerHour),
+			OpenOrders:     a.RateLimit.ConcurrentOrders,
+			Responds:       perHour(a.RateLimit.ChallengeRespondsPerHour),
+			NewAccounts:    perHour(a.RateLimit.NewAccountsPerHour),
+			AccountChanges: perHour(a.RateLimit.AccountChangesPerHour),
+			KeyChanges:     perHour(a.RateLimit.KeyChangePerHour),
 		},
 	})
+	if errors.Is(err, store.ErrClock) {
+		return fmt.Errorf("%w; set the clock, or, if it is right now, start once with CERTCTL_ACCEPT_CLOCK=true", err)
+	}
 	if errors.Is(err, store.ErrSecretKey) {
 		return fmt.Errorf("%s: %w", keyFile, err)
 	}
@@ -164,8 +175,13 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
+	blocked, err := blockedKeys(s.cfg.BlockedKeysFile)
+	if err != nil {
+		return err
+	}
 	surface, err := acmeserver.New(acmeserver.Config{
-		Store: s.store, Lifecycle: s.lifecycle, Issuers: s.issuers,
+		Blocked: blocked,
+		Store:   s.store, Lifecycle: s.lifecycle, Issuers: s.issuers,
 		ExternalURLs: s.cfg.ExternalURLs, DefaultProfile: a.DefaultProfileID,
 		TermsURL: a.TOSURL, Website: a.Website, CAAIdentities: a.CAAIdentities, EABRequired: a.EABRequired,
 		OrderTTL: a.OrderTTL, AuthzTTL: a.AuthzTTL, ARIPollInterval: ariPoll(a), Log: s.log,
@@ -243,11 +259,28 @@ func probe(p *validate.Prober) func(context.Context, acme.ChallengeType, validat
 	}
 }
 
+// blockedKeys reads the file of keys that are refused.
+func blockedKeys(name string) (*pki.Blocklist, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("CERTCTL_BLOCKED_KEYS_FILE: %w", err)
+	}
+	defer f.Close()
+	list, err := pki.ParseBlocklist(f)
+	if err != nil {
+		return nil, fmt.Errorf("CERTCTL_BLOCKED_KEYS_FILE: %s: %w", name, err)
+	}
+	return list, nil
+}
+
 // accountURLs returns every URL that names an account.
 func (s *server) accountURLs(id string) []string {
 	urls := make([]string, len(s.cfg.ExternalURLs))
 	for i, origin := range s.cfg.ExternalURLs {
-		urls[i] = origin + "/acme/account/" + id
+		urls[i] = strings.ToLower(origin) + "/acme/account/" + id // as the ACME surface writes it
 	}
 	return urls
 }

@@ -56,7 +56,8 @@ func TestDefaults(t *testing.T) {
 			GCInterval:       time.Minute,
 			ARI:              ARIConfig{Enabled: true, PollInterval: 6 * time.Hour},
 			Challenge:        ChallengeConfig{HTTP01Concurrency: 64, HTTP01Port: 80, DNS01Concurrency: 64, TLSALPN01Concurrency: 64, TLSALPN01Port: 443},
-			RateLimit:        RateLimitConfig{OrdersPerHour: 1000, ConcurrentOrders: 300, ChallengeRespondsPerHour: 60},
+			RateLimit: RateLimitConfig{OrdersPerHour: 1000, ConcurrentOrders: 300, NewAccountsPerHour: 1000,
+				AccountChangesPerHour: 60, KeyChangePerHour: 5, ChallengeRespondsPerHour: 60},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -153,7 +154,7 @@ func TestFile(t *testing.T) {
 external-url: [https://a.test, https://b.test:8443]
 tls-sans: c.test, 192.0.2.1
 ca-name: no                     # text, not a boolean
-api-key: 0123456789             # text, not a number
+api-key: 0123456789012345       # text, not a number
 acme-server-order-ttl: 1h
 acme-server:
   enabled: false
@@ -172,7 +173,7 @@ acme-server:
 		c.ACMEServer.Challenge.HTTP01Port, c.ACMEServer.RateLimit.OrdersPerHour, c.ACMEServer.Validation.AllowCIDRs,
 	}
 	want := []any{
-		[]string{"https://a.test", "https://b.test:8443"}, []string{"c.test", "192.0.2.1"}, "no", "0123456789",
+		[]string{"https://a.test", "https://b.test:8443"}, []string{"c.test", "192.0.2.1"}, "no", "0123456789012345",
 		time.Hour, false, 5002, 0, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -237,8 +238,8 @@ func TestBadSetting(t *testing.T) {
 		{"CERTCTL_PUBLIC_URL", "ftp://a.test", "does not begin with http:// or https://"},
 		{"CERTCTL_PUBLIC_URL", "http://a.test/crl", "has more than scheme, host and port"},
 		{"CERTCTL_TLS_SANS", "a.test,-b.test", `"-b.test" is neither a domain name nor an IP address`},
-		{"CERTCTL_API_KEY", "sesame", "is shorter than 8 characters"},
-		{"CERTCTL_API_KEY", "open sesame", "holds characters other than printable ASCII"},
+		{"CERTCTL_API_KEY", "fifteen-letters", "is shorter than 16 characters"},
+		{"CERTCTL_API_KEY", "open sesame, please", "holds characters other than printable ASCII"},
 		{"CERTCTL_LOG_FORMAT", "xml", `"xml" is none of text, json`},
 		{"CERTCTL_LOG_LEVEL", "", `"" is none of debug, info, warn, error`},
 
@@ -265,6 +266,9 @@ func TestBadSetting(t *testing.T) {
 		{acmeServer + "DNS01_RESOLVER", "dns.test:domain", `port "domain"`},
 		{acmeServer + "RATE_LIMIT_ORDERS_PER_HOUR", "-1", "-1 is not between 0 and"},
 		{acmeServer + "RATE_LIMIT_CONCURRENT_ORDERS", "-1", "-1 is not between 0 and"},
+		{acmeServer + "RATE_LIMIT_NEW_ACCOUNTS_PER_HOUR", "-1", "-1 is not between 0 and"},
+		{acmeServer + "RATE_LIMIT_ACCOUNT_CHANGES_PER_HOUR", "-1", "-1 is not between 0 and"},
+		{acmeServer + "RATE_LIMIT_KEY_CHANGE_PER_HOUR", "-1", "-1 is not between 0 and"},
 		{acmeServer + "RATE_LIMIT_CHALLENGE_RESPONDS_PER_HOUR", "-1", "-1 is not between 0 and"},
 		{acmeServer + "VALIDATION_ALLOW_CIDRS", "127.0.0.1", `"127.0.0.1" is not a CIDR`},
 		{acmeServer + "VALIDATION_ALLOW_CIDRS", "10.1.2.3/8", "has bits behind its length; write 10.0.0.0/8"},

@@ -20,7 +20,7 @@ const (
 	// maxCAName leaves room for " Issuing CA" in a common name of 64 characters (RFC 5280, Appendix A).
 	maxCAName = 64 - len(" Issuing CA")
 
-	minAPIKey = 8 // characters
+	minAPIKey = 16 // characters
 
 	maxLife = 365 * 24 * time.Hour
 )
@@ -88,6 +88,9 @@ func (c *ACMEServerConfig) validate(bad *SettingsError) {
 
 	bad.check("CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR", checkBetween(c.RateLimit.OrdersPerHour, 0, 1e9))
 	bad.check("CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS", checkBetween(c.RateLimit.ConcurrentOrders, 0, 1e9))
+	bad.check("CERTCTL_ACME_SERVER_RATE_LIMIT_NEW_ACCOUNTS_PER_HOUR", checkBetween(c.RateLimit.NewAccountsPerHour, 0, 1e9))
+	bad.check("CERTCTL_ACME_SERVER_RATE_LIMIT_ACCOUNT_CHANGES_PER_HOUR", checkBetween(c.RateLimit.AccountChangesPerHour, 0, 1e9))
+	bad.check("CERTCTL_ACME_SERVER_RATE_LIMIT_KEY_CHANGE_PER_HOUR", checkBetween(c.RateLimit.KeyChangePerHour, 0, 1e9))
 	bad.check("CERTCTL_ACME_SERVER_RATE_LIMIT_CHALLENGE_RESPONDS_PER_HOUR", checkBetween(c.RateLimit.ChallengeRespondsPerHour, 0, 1e9))
 
 	bad.check("CERTCTL_ACME_SERVER_VALIDATION_ALLOW_CIDRS", checkAll(c.Validation.AllowCIDRs, checkPrefix))
@@ -187,7 +190,7 @@ func checkProfileID(s string) error {
 // checkAPIKey never repeats the key: what it returns is logged.
 func checkAPIKey(s string) error {
 	if len(s) < minAPIKey {
-		return fmt.Errorf("is shorter than %d characters", minAPIKey)
+		return fmt.Errorf("is shorter than %d characters; openssl rand -base64 32 makes a good one", minAPIKey)
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("holds characters other than printable ASCII")

@@ -229,13 +229,24 @@ func (s *server) firstAPIKey(ctx context.Context) error {
 		key = admin.NewKey()
 		s.newKey = key
 	case len(keys) > 0:
-		name = "environment-" + admin.HashKey(key)[:8]
+		name = environmentName(keys)
 	}
-	err = s.store.CreateAPIKey(ctx, audit.System("first-start"), name, admin.HashKey(key), store.RoleAdmin)
+	err = s.store.CreateAPIKey(ctx, audit.System("first-start"), name, key, store.RoleAdmin)
 	if errors.Is(err, store.ErrExists) {
 		return nil
 	}
 	return err
+}
+
+// environmentName returns the first name for a key of the environment that no key
+// has. It tells nothing of the key.
+func environmentName(keys []store.APIKey) string {
+	for n := 1; ; n++ {
+		name := fmt.Sprintf("environment-%d", n)
+		if !slices.ContainsFunc(keys, func(k store.APIKey) bool { return k.Name == name }) {
+			return name
+		}
+	}
 }
 
 // roots returns the roots that clients must trust to talk to this server and to

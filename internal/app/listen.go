@@ -1,14 +1,17 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -69,7 +72,7 @@ func (l *listeners) addresses() []netip.AddrPort {
 // serve starts both servers. The channel tells when one of them fails.
 func (l *listeners) serve(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) <-chan error {
 	failed := make(chan error, 2)
-	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	errorLog := stdlog.New(httpErrors{log}, "", 0)
 	for _, one := range []*listener{&l.private, &l.public} {
 		one.server = &http.Server{
 			Handler:           one.handler,
@@ -85,6 +88,19 @@ func (l *listeners) serve(certificate func(*tls.ClientHelloInfo) (*tls.Certifica
 	go func() { failed <- l.private.server.ServeTLS(l.private.Listener, "", "") }()
 	go func() { failed <- l.public.server.Serve(l.public.Listener) }()
 	return failed
+}
+
+// httpErrors is where package http writes to: of clients that break connections,
+// which is daily life, and of handlers that panic, which is ours.
+type httpErrors struct{ log *slog.Logger }
+
+func (w httpErrors) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.Contains(line, []byte("panic serving")) {
+		level = slog.LevelError
+	}
+	w.log.Log(context.Background(), level, strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // shutdown stops listening and waits for the requests under way.

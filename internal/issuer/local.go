@@ -50,7 +50,6 @@ type Local struct {
 
 	lintWarnings func(serial string, warnings []pki.LintFinding)
 
-	chainPEM        []byte
 	rootFingerprint string
 }
 
@@ -69,7 +68,6 @@ func NewLocal(config LocalConfig) (*Local, error) {
 		constraints:   pki.NameConstraintsOf(config.Issuing, config.Root),
 		roots:         x509.NewCertPool(),
 		intermediates: x509.NewCertPool(),
-		chainPEM:      pki.EncodePEM(config.Issuing),
 		lintWarnings:  config.LintWarnings,
 	}
 	l.roots.AddCert(config.Root)
@@ -209,9 +207,6 @@ func (l *Local) Deterministic() bool { return pki.SignsDeterministically(l.key) 
 
 // Chain returns the certificates that follow a leaf, without the root, which relying parties have.
 func (l *Local) Chain() []*x509.Certificate { return []*x509.Certificate{l.issuing} }
-
-// ChainPEM returns Chain as PEM. The caller must not change it.
-func (l *Local) ChainPEM() []byte { return l.chainPEM }
 
 // Root returns the certificate that relying parties are given to trust.
 func (l *Local) Root() *x509.Certificate { return l.root }

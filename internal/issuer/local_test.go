@@ -437,7 +437,7 @@ func TestNewLocalRefuses(t *testing.T) {
 func TestAccessors(t *testing.T) {
 	ca := newCA(t, []string{".corp.test"})
 	l := newLocal(t, ca)
-	chain, err := pki.ParseChainPEM(l.ChainPEM())
+	chain, err := pki.ParseChainPEM(pki.EncodePEM(l.Chain()...))
 	if err != nil || len(chain) != 1 || !chain[0].Equal(ca.Issuing) || !l.Chain()[0].Equal(ca.Issuing) {
 		t.Errorf("chain %v, %v", chain, err)
 	}
@@ -517,7 +517,7 @@ func TestOpenSSL(t *testing.T) {
 		}
 		return path
 	}
-	root, chain := write("root.pem", pki.EncodePEM(ca.Root)), write("chain.pem", l.ChainPEM())
+	root, chain := write("root.pem", pki.EncodePEM(ca.Root)), write("chain.pem", pki.EncodePEM(l.Chain()...))
 	good, revoked := newLeaf("a.corp.test", "*.corp.test", "10.1.2.3"), newLeaf("b.corp.test")
 	revoked.Serial = "4b000102030405060708090a0b0c0d0e"
 	goodPath := write("good.pem", pki.EncodePEM(issue(t, l, good)))

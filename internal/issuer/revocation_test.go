@@ -161,7 +161,7 @@ func TestOpenSSLShards(t *testing.T) {
 	}
 	verify := func(path string) string {
 		return run("verify", "-attime", fmt.Sprint(now.Unix()), "-crl_check", "-extended_crl", "-CRLfile", dir+"/shard.pem",
-			"-CAfile", write("root.pem", pki.EncodePEM(ca.Root)), "-untrusted", write("chain.pem", l.ChainPEM()), path)
+			"-CAfile", write("root.pem", pki.EncodePEM(ca.Root)), "-untrusted", write("chain.pem", pki.EncodePEM(l.Chain()...)), path)
 	}
 	if out := verify(good); !strings.HasSuffix(out, "OK\n <nil>") {
 		t.Errorf("not revoked: %s", out)

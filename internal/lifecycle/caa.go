@@ -29,8 +29,8 @@ type CAA struct {
 
 // caa asks whether the CAA records of a name let the account have a certificate
 // under the profile. The outcome has no problem where the profile does not obey
-// them; checked is false where it does not even ask.
-func (l *Lifecycle) caa(ctx context.Context, p *policy.Profile, accountID string, id acme.Identifier, method string) (outcome validate.Outcome, checked bool) {
+// them; passed says that they were asked and do not forbid it.
+func (l *Lifecycle) caa(ctx context.Context, p *policy.Profile, accountID string, id acme.Identifier, method string) (outcome validate.Outcome, passed bool) {
 	if p.CAA != policy.CAAReport && p.CAA != policy.CAAEnforce || id.Type != acme.DNS {
 		return validate.Outcome{}, false
 	}
@@ -43,8 +43,9 @@ func (l *Lifecycle) caa(ctx context.Context, p *policy.Profile, accountID string
 	if outcome.Problem != nil && p.CAA == policy.CAAReport {
 		l.cfg.Log.Warn("CAA would forbid this", "identifier", id.Value, "profile", p.ID, "account", accountID, "problem", outcome.Problem.Detail)
 		outcome.Problem = nil
+		return outcome, false // the profile may obey them tomorrow
 	}
-	return outcome, true
+	return outcome, outcome.Problem == nil
 }
 
 // CheckCAA asks again, before an order is issued, for the names whose CAA records

@@ -33,7 +33,21 @@ func newFairQueue(slots int) *fairQueue {
 	return q
 }
 
-// put adds a validation; false when the queue is full or closed.
+// full reports the accounts that have as many validations here as one may.
+func (q *fairQueue) full() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	accounts := []string{}
+	for account, list := range q.waiting {
+		if len(list) >= maxQueuedByOne {
+			accounts = append(accounts, account)
+		}
+	}
+	return accounts
+}
+
+// put adds a validation; false when the queue is closed, or full of others' or of
+// this account's.
 func (q *fairQueue) put(v *store.Validation) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -44,11 +58,11 @@ func (q *fairQueue) put(v *store.Validation) bool {
 		mine.Fence = v.Fence
 		return true
 	}
-	if q.count >= maxQueued {
+	account := v.Authorization.AccountID
+	if q.count >= maxQueued || len(q.waiting[account]) >= maxQueuedByOne {
 		return false
 	}
 	q.here[v.Authorization.ID] = v
-	account := v.Authorization.AccountID
 	if len(q.waiting[account]) == 0 {
 		q.turns = append(q.turns, account)
 	}

@@ -248,7 +248,7 @@ func TestLostFenceDropsTheResult(t *testing.T) {
 	queue := w.life.validations[acme.HTTP01]
 	late, _ := queue.take()
 	w.advance(ValidationLease + time.Second)
-	taken, err := w.store.TakeValidations(w.Context(), acme.HTTP01, ValidationLease, 10) // by another
+	taken, err := w.store.TakeValidations(w.Context(), acme.HTTP01, ValidationLease, 10, nil) // by another
 	w.ok(err)
 	if len(taken) != 1 || taken[0].Fence <= late.Fence {
 		t.Fatalf("taken over: %+v", taken)
@@ -555,5 +555,42 @@ func TestRevocationIsPublished(t *testing.T) {
 	entry := after.RevokedCertificateEntries[0]
 	if fmt.Sprintf("%032x", entry.SerialNumber) != c.Serial || entry.ReasonCode != pki.ReasonKeyCompromise {
 		t.Errorf("the CRL lists %+v", entry)
+	}
+}
+
+// One account with more names than the queue holds leaves room for others.
+func TestOneAccountDoesNotFillTheQueue(t *testing.T) {
+	q := newFairQueue(64)
+	for i := range maxQueued {
+		q.put(&store.Validation{Authorization: acme.Authorization{ID: fmt.Sprint(i), AccountID: "mallory"}})
+	}
+	if !q.put(&store.Validation{Authorization: acme.Authorization{ID: "x", AccountID: "alice"}}) {
+		t.Error("alice's validation finds no place: one account fills the queue")
+	}
+	if got := q.full(); len(got) != 1 || got[0] != "mallory" {
+		t.Errorf("full for %q", got)
+	}
+}
+
+// Accounts take turns in the store too.
+func TestAccountsTakeTurnsInTheStore(t *testing.T) {
+	w := newWork(t, 4)
+	mallory, alice := w.account(), w.account()
+	w.respond(mallory, 300)
+	id := w.respondNamed(alice, "alice.test")
+	w.advance(ValidationLease + time.Second)
+	taken, err := w.store.TakeValidations(w.Context(), acme.HTTP01, ValidationLease, 40, nil)
+	w.ok(err)
+	found := false
+	for i := range taken {
+		found = found || taken[i].Authorization.ID == id
+	}
+	if !found {
+		t.Errorf("alice is not among the %d that were taken first", len(taken))
+	}
+	taken, err = w.store.TakeValidations(w.Context(), acme.HTTP01, ValidationLease, 40, []string{mallory})
+	w.ok(err)
+	if len(taken) != 0 {
+		t.Errorf("%d taken of an account that was excepted", len(taken))
 	}
 }

@@ -3,9 +3,6 @@ package lifecycle
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -63,61 +60,36 @@ func (o *OCSPSigner) Current() *OCSPKey { return o.current.Load() }
 
 // Run renews the certificate until the context ends.
 func (o *OCSPSigner) Run(ctx context.Context, failed func(error)) error {
-	ticker := time.NewTicker(serverCertCheck)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			if err := o.renew(ctx); err != nil && ctx.Err() == nil {
-				failed(err)
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return renewing(ctx, o.renew, failed)
 }
 
 // renew makes a new key and certificate when there is none, or it is near its end
 // or revoked.
 func (o *OCSPSigner) renew(ctx context.Context) error {
 	now := o.store.Now()
-	notBefore := now.Add(-time.Minute).Truncate(time.Second)
-	notAfter := notBefore.Add(ocspCertLife - time.Second)
-	if end := o.issuer.NotAfter(); notAfter.After(end) {
-		notAfter = end
-	}
 	if key := o.current.Load(); key != nil {
 		status, err := o.store.RevocationStatus(ctx, key.Serial)
 		if err != nil {
 			return err
 		}
 		has := key.Certificate.NotAfter // which the end of the CA may bound
-		if status.RevokedAt.IsZero() && (has.Sub(now) > ocspCertRenew || !notAfter.After(has)) {
+		if status.RevokedAt.IsZero() && (has.Sub(now) > ocspCertRenew || has.After(now) && !has.Before(o.issuer.NotAfter())) {
 			return nil
 		}
 	}
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	serial, err := pki.NewSerial(rand.Reader)
+	d, err := newDraft(o.issuer, now, ocspCertLife)
 	if err != nil {
 		return err
 	}
 	cert, err := o.issuer.IssueOCSPResponder(ctx, pki.OCSPResponder{
-		Serial: serial, NotBefore: notBefore, NotAfter: notAfter, CommonName: "OCSP responder", PublicKey: private.Public()})
+		Serial: d.serial, NotBefore: d.notBefore, NotAfter: d.notAfter, CommonName: "OCSP responder", PublicKey: d.key.Public()})
 	if err != nil {
 		return fmt.Errorf("OCSP responder: %w", err)
 	}
-	keyDER, err := pki.MarshalKey(private)
-	if err != nil {
+	if err := d.keep(ctx, o.store, o.secretName(), []string{"ocsp-responder"}, cert.Raw); err != nil {
 		return err
 	}
-	record := &store.Certificate{Serial: serial, IssuerID: o.issuer.ID(), Names: []string{"ocsp-responder"}, DER: cert.Raw, NotBefore: notBefore, NotAfter: notAfter}
-	if err := o.store.StoreServerCertificate(ctx, record, o.secretName(), joinKeyAndCert(keyDER, cert.Raw)); err != nil {
-		return err
-	}
-	o.current.Store(&OCSPKey{Key: private, Certificate: cert, Serial: serial})
+	o.current.Store(&OCSPKey{Key: d.key, Certificate: cert, Serial: d.serial})
 	return nil
 }
 

@@ -3,9 +3,6 @@ package lifecycle
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,7 +20,6 @@ import (
 const (
 	serverCertLife   = 90 * 24 * time.Hour
 	serverCertRenew  = serverCertLife / 3 // renewed when less than this remains
-	serverCertCheck  = time.Minute
 	serverCertSecret = "server-tls"
 )
 
@@ -67,18 +63,7 @@ func (c *ServerCert) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 
 // Run renews the certificate until the context ends.
 func (c *ServerCert) Run(ctx context.Context, failed func(error)) error {
-	ticker := time.NewTicker(serverCertCheck)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			if err := c.renew(ctx); err != nil && ctx.Err() == nil {
-				failed(err)
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return renewing(ctx, c.renew, failed)
 }
 
 // renew makes a new certificate when the current one is missing or near its end.
@@ -91,24 +76,15 @@ func (c *ServerCert) renew(ctx context.Context) error {
 			return nil
 		}
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	d, err := newDraft(c.issuer, now, serverCertLife)
 	if err != nil {
 		return err
-	}
-	serial, err := pki.NewSerial(rand.Reader)
-	if err != nil {
-		return err
-	}
-	notBefore := now.Add(-time.Minute).Truncate(time.Second)
-	notAfter := notBefore.Add(serverCertLife - time.Second)
-	if end := c.issuer.NotAfter(); notAfter.After(end) {
-		notAfter = end
 	}
 	leaf := pki.Leaf{
-		Serial: serial, NotBefore: notBefore, NotAfter: notAfter, DNSNames: c.names, IPs: c.ips,
-		PublicKey: key.Public(), ExtKeyUsages: []pki.ExtKeyUsage{pki.ServerAuth},
+		Serial: d.serial, NotBefore: d.notBefore, NotAfter: d.notAfter, DNSNames: c.names, IPs: c.ips,
+		PublicKey: d.key.Public(), ExtKeyUsages: []pki.ExtKeyUsage{pki.ServerAuth},
 	}
-	leaf.Point(c.issuer.Pointers(serial))
+	leaf.Point(c.issuer.Pointers(d.serial))
 	der, err := c.issuer.Issue(ctx, leaf)
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
@@ -117,36 +93,15 @@ func (c *ServerCert) renew(ctx context.Context) error {
 	for _, ip := range c.ips {
 		names = append(names, ip.String())
 	}
-	record := &store.Certificate{Serial: serial, IssuerID: c.issuer.ID(), Names: names, DER: der, NotBefore: notBefore, NotAfter: notAfter}
-	keyDER, err := pki.MarshalKey(key)
-	if err != nil {
+	if err := d.keep(ctx, c.store, serverCertSecret, names, der); err != nil {
 		return err
 	}
-	if err := c.store.StoreServerCertificate(ctx, record, serverCertSecret, joinKeyAndCert(keyDER, der)); err != nil {
-		return err
-	}
-	cert, err := c.certificate(key, der)
+	cert, err := c.certificate(d.key, der)
 	if err != nil {
 		return err
 	}
 	c.current.Store(cert)
 	return nil
-}
-
-// The secret is the length of the key in two bytes, the key (PKCS #8) and the
-// certificate.
-func joinKeyAndCert(key, cert []byte) []byte {
-	secret := []byte{byte(len(key) >> 8), byte(len(key))}
-	return append(append(secret, key...), cert...)
-}
-
-func splitKeyAndCert(secret []byte) (key crypto.Signer, cert []byte, err error) {
-	if len(secret) < 2 || len(secret) < 2+int(secret[0])<<8+int(secret[1]) {
-		return nil, nil, errors.New("stored certificate is cut short")
-	}
-	end := 2 + int(secret[0])<<8 + int(secret[1])
-	key, err = pki.ParseKey(secret[2:end])
-	return key, secret[end:], err
 }
 
 func (c *ServerCert) parse(secret []byte) (*tls.Certificate, error) {

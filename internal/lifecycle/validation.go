@@ -20,6 +20,9 @@ const (
 	maxAttempts = 6
 	// maxQueued bounds the attempts that wait in memory; more wait in the store.
 	maxQueued = 4096
+	// maxQueuedByOne bounds those of one account, so that one with many names does
+	// not fill the queue.
+	maxQueuedByOne = 128
 )
 
 // retryAfter is the pause before the attempt after the given one: 7.5 seconds in
@@ -46,7 +49,7 @@ func (l *Lifecycle) takeValidations(ctx context.Context) error {
 		if room <= 0 {
 			continue
 		}
-		taken, err := l.cfg.Store.TakeValidations(ctx, t, ValidationLease, room)
+		taken, err := l.cfg.Store.TakeValidations(ctx, t, ValidationLease, room, queue.full())
 		if err != nil {
 			return err
 		}
@@ -118,8 +121,8 @@ func (l *Lifecycle) mayIssue(ctx context.Context, p *policy.Profile, v *store.Va
 	if a.Wildcard {
 		id.Value = "*." + id.Value
 	}
-	outcome, checked := l.caa(ctx, p, a.AccountID, id, string(a.Attempted))
-	if checked {
+	outcome, passed := l.caa(ctx, p, a.AccountID, id, string(a.Attempted))
+	if passed {
 		v.CAACheckedAt = l.cfg.Store.Now()
 	}
 	outcome.Trace = append(proved.Trace, outcome.Trace...)

@@ -436,3 +436,37 @@ func TestOfferedChains(t *testing.T) {
 		t.Errorf("one chain: %v, %v", got, err)
 	}
 }
+
+func TestConstraintsLeave(t *testing.T) {
+	ranges := func(list ...string) (nets []*net.IPNet) {
+		for _, text := range list {
+			nets = append(nets, ipNet(netip.MustParsePrefix(text)))
+		}
+		return nets
+	}
+	everything := ranges("0.0.0.0/0", "::/0")
+	for _, tt := range []struct {
+		name         string
+		certs        []*x509.Certificate
+		domains, ips bool
+	}{
+		{"nothing said", []*x509.Certificate{{}}, true, true},
+		{"a subtree", []*x509.Certificate{{PermittedDNSDomains: []string{"a.test"}}}, true, true},
+		{"below a name only", []*x509.Certificate{{PermittedDNSDomains: []string{".A.test"}}}, true, true},
+		{"a name only", []*x509.Certificate{{PermittedDNSDomains: []string{"a.test"}}, {ExcludedDNSDomains: []string{".a.test"}}}, true, true},
+		{"neither", []*x509.Certificate{{PermittedDNSDomains: []string{".a.test"}}, {ExcludedDNSDomains: []string{".a.test"}}}, false, true},
+		{"within each other", []*x509.Certificate{{PermittedDNSDomains: []string{"test"}}, {PermittedDNSDomains: []string{"x.b.test", "org"}}}, true, true},
+		{"beside each other", []*x509.Certificate{{PermittedDNSDomains: []string{"a.test"}}, {PermittedDNSDomains: []string{"b.test"}}}, false, true},
+		{"no domains", []*x509.Certificate{{ExcludedDNSDomains: []string{""}}}, false, true},
+		{"no addresses", []*x509.Certificate{{ExcludedIPRanges: everything}}, true, false},
+		{"nothing left", []*x509.Certificate{{ExcludedIPRanges: everything, ExcludedDNSDomains: []string{""}}}, false, false},
+		{"ranges within each other", []*x509.Certificate{{PermittedIPRanges: ranges("172.16.0.0/12")}, {PermittedIPRanges: ranges("172.20.0.0/16")}}, true, true},
+		{"the end of a range", []*x509.Certificate{{PermittedIPRanges: ranges("172.16.0.0/12")}, {ExcludedIPRanges: ranges("172.16.0.0/13")}}, true, true},
+		{"ranges beside each other", []*x509.Certificate{{PermittedIPRanges: ranges("172.16.0.0/16")}, {PermittedIPRanges: ranges("172.17.0.0/16")}}, true, false},
+		{"a range of version 6", []*x509.Certificate{{PermittedIPRanges: ranges("2001:db8::/32")}}, true, true},
+	} {
+		if domains, ips := NameConstraintsOf(tt.certs...).leave(); domains != tt.domains || ips != tt.ips {
+			t.Errorf("%s: left are domains %v, addresses %v", tt.name, domains, ips)
+		}
+	}
+}

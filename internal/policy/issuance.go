@@ -16,9 +16,13 @@ type IssuanceRules struct {
 	NoRevocationBelowSeconds int64 `json:"no_revocation_below_seconds"`
 }
 
-// PublishesRevocation reports whether the revocation of a certificate with the validity given would be published. Both
-// ends belong to the validity (RFC 5280, Section 4.1.2.5).
-func (r IssuanceRules) PublishesRevocation(notBefore, notAfter time.Time) bool {
+// PublishesRevocation reports whether the revocation of a certificate that is issued now with the validity given would
+// be published. What counts is how long its key can be used after this moment: a certificate that is dated in advance
+// is as dangerous as one that lives until then. Both ends belong to the validity (RFC 5280, Section 4.1.2.5).
+func (r IssuanceRules) PublishesRevocation(now, notBefore, notAfter time.Time) bool {
+	if now.Before(notBefore) {
+		notBefore = now
+	}
 	life := notAfter.Sub(notBefore) + time.Second
 	return life >= time.Duration(r.NoRevocationBelowSeconds)*time.Second
 }

@@ -23,8 +23,21 @@ func TestPublishesRevocation(t *testing.T) {
 	} {
 		rules := IssuanceRules{NoRevocationBelowSeconds: test.below}
 		// A life of one second begins and ends in the same one.
-		if got := rules.PublishesRevocation(begin, begin.Add(test.life-time.Second)); got != test.want {
+		if got := rules.PublishesRevocation(begin.Add(time.Minute), begin, begin.Add(test.life-time.Second)); got != test.want {
 			t.Errorf("below %d s, a life of %v: %v, want %v", test.below, test.life, got, test.want)
+		}
+	}
+}
+
+// A certificate that is dated in advance can be misused until its end, however
+// short its validity is.
+func TestPublishesRevocationOfPostDated(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	rules := IssuanceRules{NoRevocationBelowSeconds: 7 * 86400}
+	for ahead, want := range map[time.Duration]bool{0: false, 12 * time.Hour: false, 89 * 24 * time.Hour: true} {
+		nb := now.Add(ahead)
+		if got := rules.PublishesRevocation(now, nb, nb.Add(6*24*time.Hour)); got != want {
+			t.Errorf("%v ahead: %v, want %v", ahead, got, want)
 		}
 	}
 }
@@ -39,7 +52,7 @@ func TestPublishesRevocationOfDefaultLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.PublishesRevocation(nb, na); got != want {
+		if got := p.PublishesRevocation(now, nb, na); got != want {
 			t.Errorf("a life of %d s: %v, want %v", ttl, got, want)
 		}
 	}

@@ -34,6 +34,10 @@ func (l Limit) Interval() time.Duration {
 // Spend takes n events at the time now from a limit whose state is tat; the zero time is a limit never spent from.
 // If they are to be had, it returns the new state. If not, it returns the old state and the time after which they
 // will be, as long as nobody else spends; more than Burst are never to be had, and retryAfter is zero then.
+//
+// No spending leaves a state beyond now + Burst intervals. One that lies there was written under a clock that ran
+// ahead: these n events are then to be had and leave the limit used up, a state that is true under the clock of now,
+// and nobody is locked out until the wrong clock's time has come.
 func (l Limit) Spend(tat, now time.Time, n int) (newTAT time.Time, retryAfter time.Duration, ok bool) {
 	if l.Off() || n <= 0 {
 		return tat, 0, true
@@ -44,8 +48,11 @@ func (l Limit) Spend(tat, now time.Time, n int) (newTAT time.Time, retryAfter ti
 	interval := l.Interval()
 	full := now.Add(time.Duration(l.Burst) * interval)
 	start := tat
-	if start.Before(now) {
+	switch {
+	case start.Before(now):
 		start = now
+	case start.After(full):
+		start = full.Add(-time.Duration(n) * interval)
 	}
 	next := start.Add(time.Duration(n) * interval)
 	if next.After(full) {

@@ -53,7 +53,9 @@ func TestSpend(t *testing.T) {
 		{name: "one too many", tat: at(49), n: 1, want: at(49), retry: time.Minute, refused: true},
 		{name: "used up", tat: at(60), n: 1, want: at(60), retry: 12 * time.Minute, refused: true},
 		{name: "used up, two wanted", tat: at(60), n: 2, want: at(60), retry: 24 * time.Minute, refused: true},
-		{name: "the limit was lowered", tat: at(600), n: 1, want: at(600), retry: 552 * time.Minute, refused: true},
+		{name: "the clock was years ahead", tat: at(5_000_000), n: 1, want: at(60)},
+		{name: "the clock was ahead, two wanted", tat: at(61), n: 2, want: at(60)},
+		{name: "the clock was ahead, more than the burst", tat: at(600), n: 6, want: at(600), refused: true},
 		{name: "nothing wanted", tat: at(60), n: 0, want: at(60)},
 	} {
 		got, retry, ok := limit.Spend(test.tat, epoch, test.n)
@@ -156,4 +158,20 @@ func TestRetryAfterIsExact(t *testing.T) {
 			t.Fatalf("served before waiting %v", retry)
 		}
 	})
+}
+
+// A state from a clock that ran ahead locks nobody out, and gives no more than one request beyond what is regained.
+func TestAClockErrorLocksNobodyOut(t *testing.T) {
+	limit := Limit{Burst: 5, Period: time.Hour}
+	tat, had := epoch.Add(5*365*24*time.Hour), 0
+	for minute := range 60 {
+		next, _, ok := limit.Spend(tat, epoch.Add(time.Duration(minute)*time.Minute), 1)
+		if ok {
+			had++
+		}
+		tat = next
+	}
+	if had != 5 { // at once, and one each 12 minutes
+		t.Errorf("%d events in an hour after the clock error, want 5", had)
+	}
 }

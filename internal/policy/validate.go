@@ -193,7 +193,11 @@ func (p *Profile) namesNothing() bool {
 
 // open reports whether the profile itself leaves out no name, or no address of one family.
 func (p *Profile) open() bool {
-	return p.openToNames() || slices.ContainsFunc(p.AllowedIPRanges, everyAddress)
+	return p.openToNames() || p.openToAddresses()
+}
+
+func (p *Profile) openToAddresses() bool {
+	return slices.ContainsFunc(p.AllowedIPRanges, everyAddress)
 }
 
 func (p *Profile) openToNames() bool {
@@ -262,9 +266,14 @@ const longestTrustedTTL = 825 * 24 * time.Hour
 // Warnings tells what is allowed in a valid profile but worth a second look.
 func (p *Profile) Warnings() []string {
 	var warnings []string
-	switch {
-	case p.open() && p.EABRequired && p.AuthMode == TrustAuthenticated && p.AllowOpen:
+	byKeys := p.EABRequired && p.AuthMode == TrustAuthenticated
+	if byKeys && p.openToNames() && p.AllowOpen {
 		warnings = append(warnings, "open to every account bound with an EAB key: a key without domains of its own gives any name")
+	}
+	if byKeys && p.openToAddresses() {
+		warnings = append(warnings, "allowed_ip_ranges: open to every account bound with an EAB key: a key without domains of its own gives any address")
+	}
+	switch {
 	case p.open() && !p.EABRequired && p.AuthMode == TrustAuthenticated:
 		warnings = append(warnings, "open: any account may have any name without proving anything")
 	case p.open() && !p.EABRequired:

@@ -92,6 +92,8 @@ func TestTrustIsNeverAccidental(t *testing.T) {
 		{mode: trust, domains: "*", allowOpen: true, warns: true},
 		{mode: trust, domains: "*", eab: true},
 		{mode: trust, domains: "*", eab: true, allowOpen: true, warns: true},
+		{mode: trust, domains: "a.test", ranges: "0.0.0.0/0", eab: true, warns: true}, // keys name domains, not addresses
+		{mode: trust, domains: "a.test", ranges: "10.0.0.0/8", eab: true},
 		{mode: trust, domains: "a.test", ranges: "0.0.0.0/0", want: "open"},
 		{mode: trust, ranges: "::/0", want: "open"},
 		{mode: trust, ranges: "::/0", allowOpen: true, warns: true},
@@ -208,6 +210,35 @@ func TestWarnings(t *testing.T) {
 	p.ExtKeyUsages = []string{"client_auth"}
 	if got := p.Warnings(); len(got) != 2 {
 		t.Errorf("%q", got)
+	}
+}
+
+// What is open by a profile's names and what by its addresses is told in a line each.
+func TestOpenToKeysWarnings(t *testing.T) {
+	const names, addresses = "open to every account", "allowed_ip_ranges: open to every account"
+	for _, test := range []struct {
+		domains, ranges []string
+		allowOpen       bool
+		want            []string
+	}{
+		{[]string{"*"}, nil, true, []string{names}},
+		{[]string{"a.test"}, []string{"::/0"}, true, []string{addresses}},
+		{[]string{"a.test"}, []string{"::/0"}, false, []string{addresses}},
+		{[]string{"*"}, []string{"10.0.0.0/8", "0.0.0.0/0"}, true, []string{names, addresses}},
+	} {
+		p := testProfile(func(p *Profile) {
+			p.AuthMode, p.EABRequired, p.AllowOpen = TrustAuthenticated, true, test.allowOpen
+			p.AllowedDomains, p.AllowedIPRanges = test.domains, test.ranges
+		})
+		got := p.Warnings()
+		if len(got) != len(test.want) {
+			t.Fatalf("%+v: %q", test, got)
+		}
+		for i, prefix := range test.want {
+			if !strings.HasPrefix(got[i], prefix) {
+				t.Errorf("%+v: %q does not begin with %q", test, got[i], prefix)
+			}
+		}
 	}
 }
 

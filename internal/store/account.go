@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/audit"
+	"github.com/certctl/certctl/internal/policy"
 )
 
 // NewAccount is what newAccount records.
@@ -16,12 +18,16 @@ type NewAccount struct {
 	Contacts    []string
 	TermsAgreed bool
 	EABKeyID    string // the external account key to bind; "": none
+	// Source is where the request came from, as far as one holder has it. Requests
+	// whose source is not known share the limit of the zero Prefix.
+	Source netip.Prefix
 }
 
 // CreateAccount makes the account of a key. When the key has one already that
 // account is returned as it is, except that an external account key that came
 // along is bound to it; so a request whose answer was lost can be sent again.
 // ErrEABKey when the external account key cannot be bound; then nothing is made.
+// Only an account that is made spends the limit of its source.
 func (s *Store) CreateAccount(ctx context.Context, n NewAccount) (account *acme.Account, created bool, err error) {
 	if n.Contacts == nil {
 		n.Contacts = []string{}
@@ -53,7 +59,7 @@ func (s *Store) CreateAccount(ctx context.Context, n NewAccount) (account *acme.
 			if id, err = t.activeAccountByKey(n.Key.Thumbprint()); err != nil || id == "" {
 				return err
 			}
-		} else if err := t.audit(event{actor: audit.Account(id), action: audit.AccountCreated, resourceType: "account", resourceID: id}, details); err != nil {
+		} else if err := t.created(id, n.Source, s.cfg.Limits.NewAccounts, details); err != nil {
 			return err
 		}
 		if n.EABKeyID == "" {
@@ -61,6 +67,8 @@ func (s *Store) CreateAccount(ctx context.Context, n NewAccount) (account *acme.
 		}
 		return t.bindEAB(audit.Account(id), id, n.EABKeyID)
 	})
+	s.accounts.forget(id)
+	s.grants.forget(id)
 	if err != nil {
 		return nil, false, err
 	}
@@ -68,10 +76,21 @@ func (s *Store) CreateAccount(ctx context.Context, n NewAccount) (account *acme.
 		account, err = s.AccountByKey(ctx, n.Key)
 		return account, false, err
 	}
-	s.accounts.forget(id)
-	s.grants.forget(id)
 	account, err = s.Account(ctx, id)
 	return account, created, err
+}
+
+// created spends the limit of new accounts and writes the event of this one.
+func (t *tx) created(id string, source netip.Prefix, limit policy.Limit, details string) error {
+	if err := t.spend("new-accounts:"+source.String(), limit, "new accounts from this address"); err != nil {
+		return err
+	}
+	return t.audit(event{actor: audit.Account(id), action: audit.AccountCreated, resourceType: "account", resourceID: id}, details)
+}
+
+// spendChange spends the limit of the changes that an account makes of itself.
+func (s *Store) spendChange(t *tx, id string) error {
+	return t.spend("account-changes:"+id, s.cfg.Limits.AccountChanges, "changes of this account")
 }
 
 // activeAccountByKey returns "" for a deactivated account.
@@ -148,7 +167,7 @@ func scanAccount(r row) (*acme.Account, error) {
 }
 
 // UpdateContacts replaces the contacts of an account in use; ErrConflict when it
-// is deactivated.
+// is deactivated. It spends from the limit of account changes.
 func (s *Store) UpdateContacts(ctx context.Context, id string, contacts []string) error {
 	text, err := json.Marshal(contacts)
 	if err != nil {
@@ -156,15 +175,22 @@ func (s *Store) UpdateContacts(ctx context.Context, id string, contacts []string
 	}
 	e := event{audit.Account(id), audit.AccountContactUpdated, "account", id, map[string]any{"contacts": contacts}}
 	err = s.write(ctx, e, func(t *tx) error {
+		if err := s.spendChange(t, id); err != nil {
+			return err
+		}
 		return t.must(ErrConflict, `UPDATE accounts SET contacts = $1 WHERE id = $2 AND deactivated_at IS NULL`, string(text), id)
 	})
 	s.accounts.forget(id)
 	return err
 }
 
-// AgreeTerms records that an account agreed to the terms of service.
+// AgreeTerms records that an account agreed to the terms of service. It spends
+// from the limit of account changes.
 func (s *Store) AgreeTerms(ctx context.Context, id string) error {
 	err := s.write(ctx, event{audit.Account(id), audit.AccountTermsAgreed, "account", id, nil}, func(t *tx) error {
+		if err := s.spendChange(t, id); err != nil {
+			return err
+		}
 		return t.must(ErrConflict, `UPDATE accounts SET terms_agreed_at = $1 WHERE id = $2 AND deactivated_at IS NULL`, t.now, id)
 	})
 	s.accounts.forget(id)
@@ -183,10 +209,7 @@ func (s *Store) DeactivateAccount(ctx context.Context, actor, id string) error {
 		if err != nil {
 			return err
 		}
-		// A claimed order is left to end as it will: its certificate may be signed.
-		_, err = t.exec(`UPDATE orders SET failed_at = $1, problem = $2
-			WHERE account_id = $3 AND issued_at IS NULL AND failed_at IS NULL AND claimed_at IS NULL`, t.now, string(gone), id)
-		if err != nil {
+		if err := t.failUnclaimed("", id, string(gone)); err != nil {
 			return err
 		}
 		_, err = t.exec(`UPDATE authorizations SET deactivated_at = $1
@@ -204,7 +227,8 @@ func (s *Store) DeactivateAccount(ctx context.Context, actor, id string) error {
 
 // ChangeKey gives an account a new key (RFC 8555, Section 7.3.5). Of two changes
 // that start from the same old key one wins and the other gets ErrConflict.
-// ErrExists when the new key is that of an account already.
+// ErrExists when the new key is that of an account already. Only a change that is
+// made spends the limit of key changes.
 func (s *Store) ChangeKey(ctx context.Context, id string, from, to *acme.Key) error {
 	jwk, err := json.Marshal(to)
 	if err != nil {
@@ -224,8 +248,12 @@ func (s *Store) ChangeKey(ctx context.Context, id string, from, to *acme.Key) er
 		if taken {
 			return ErrExists
 		}
-		return t.must(ErrConflict, `UPDATE accounts SET thumbprint = $1, jwk = $2
+		err = t.must(ErrConflict, `UPDATE accounts SET thumbprint = $1, jwk = $2
 			WHERE id = $3 AND thumbprint = $4 AND deactivated_at IS NULL`, to.Thumbprint(), string(jwk), id, from.Thumbprint())
+		if err != nil {
+			return err
+		}
+		return t.spend("key-changes:"+id, s.cfg.Limits.KeyChanges, "key changes of this account")
 	})
 	s.accounts.forget(id)
 	return err

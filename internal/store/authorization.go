@@ -111,6 +111,9 @@ func (s *Store) CreateAuthorization(ctx context.Context, n NewOrder) (a *acme.Au
 	}
 	err = s.writer.do(ctx, func(t *tx) error {
 		created = false
+		if err := t.sameKeys(accountID, n.EABKeys); err != nil {
+			return err
+		}
 		if a, err = t.reusable(accountID, profileID, &want, n.ReuseFor); err != nil || a != nil {
 			return err
 		}
@@ -221,6 +224,31 @@ func scanAuthorization(r row) (*acme.Authorization, error) {
 	return a, err
 }
 
+// HoldsAuthorizations reports whether the account has a valid authorization under
+// the profile for every identifier, of the same wildcard-ness: one that a
+// challenge validated, since those born valid are not stored.
+func (s *Store) HoldsAuthorizations(ctx context.Context, accountID, profileID string, ids []acme.Identifier) (holds bool, err error) {
+	now := s.Now()
+	err = s.snapshot(ctx, func(c *conn) error {
+		holds = len(ids) > 0
+		for _, id := range ids {
+			base, found := id.Base(), false
+			err := c.query(`SELECT 1 FROM authorizations WHERE account_id = $1 AND value = $2 AND profile_id = $3 AND type = $4 AND wildcard = $5
+				AND validated_at IS NOT NULL AND deactivated_at IS NULL AND failed_at IS NULL AND expires_at > $6 LIMIT 1`,
+				[]any{accountID, base.Value, profileID, string(base.Type), id.Wildcard(), now}, func(row) error {
+					found = true
+					return nil
+				})
+			if err != nil {
+				return err
+			}
+			holds = holds && found
+		}
+		return nil
+	})
+	return holds, err
+}
+
 // CountResponse spends a response to a challenge that starts nothing, because it
 // was responded to before.
 func (s *Store) CountResponse(ctx context.Context, authzID string) error {
@@ -263,31 +291,45 @@ func (s *Store) RespondChallenge(ctx context.Context, a *acme.Authorization, cha
 	return v, nil
 }
 
+// takeFromOne bounds how many validations of one account are taken at once.
+const takeFromOne = 32
+
 // TakeValidations takes up to limit authorizations whose validation by that
 // challenge is due and leases them for the time given; one that is not finished
-// by then is due again.
-func (s *Store) TakeValidations(ctx context.Context, challenge acme.ChallengeType, lease time.Duration, limit int) ([]Validation, error) {
-	due := 0
-	err := s.read(ctx, func(c *conn) error {
+// by then is due again. Accounts take turns, but for those listed, of whom none is
+// taken: one with thousands of names does not hold up the others.
+func (s *Store) TakeValidations(ctx context.Context, challenge acme.ChallengeType, lease time.Duration, limit int, except []string) ([]Validation, error) {
+	if except == nil {
+		except = []string{}
+	}
+	not, err := json.Marshal(except)
+	if err != nil {
+		return nil, err
+	}
+	found := false
+	err = s.read(ctx, func(c *conn) error {
 		return c.query(`SELECT 1 FROM authorizations WHERE next_attempt_at <= $1 AND attempted_at IS NOT NULL
-			AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $2 AND expires_at > $1 LIMIT 1`, []any{s.Now(), string(challenge)}, func(row) error {
-			due++
+			AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $2 AND expires_at > $1
+			AND account_id NOT IN (SELECT value FROM json_each($3)) LIMIT 1`, []any{s.Now(), string(challenge), string(not)}, func(row) error {
+			found = true
 			return nil
 		})
 	})
-	if err != nil || due == 0 {
+	if err != nil || !found {
 		return nil, err
 	}
 	var taken []Validation
 	err = s.writer.do(ctx, func(t *tx) error {
 		taken = nil
-		return t.query(`UPDATE authorizations SET next_attempt_at = $1, attempts = attempts + 1, fence = fence + 1
-			WHERE id IN (SELECT id FROM authorizations WHERE next_attempt_at <= $2 AND attempted_at IS NOT NULL
-				AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $3
-				AND expires_at > $2 ORDER BY next_attempt_at LIMIT $4)
+		return t.query(`WITH due AS (SELECT id, next_attempt_at, row_number() OVER (PARTITION BY account_id ORDER BY next_attempt_at) AS turn
+				FROM authorizations WHERE next_attempt_at <= $1 AND attempted_at IS NOT NULL
+				AND validated_at IS NULL AND failed_at IS NULL AND deactivated_at IS NULL AND attempted = $2 AND expires_at > $1
+				AND account_id NOT IN (SELECT value FROM json_each($3)))
+			UPDATE authorizations SET next_attempt_at = $4, attempts = attempts + 1, fence = fence + 1
+			WHERE id IN (SELECT id FROM due WHERE turn <= $5 ORDER BY turn, next_attempt_at LIMIT $6)
 			RETURNING id, account_id, profile_id, order_id, type, value, wildcard, token, offered, attempted, attempted_at,
 				created_at, expires_at, validated_at, deactivated_at, problem, subdomains, caa_checked_at, attempts, fence`,
-			[]any{t.now.Add(lease), t.now, string(challenge), limit}, func(r row) error {
+			[]any{t.now, string(challenge), string(not), t.now.Add(lease), takeFromOne, limit}, func(r row) error {
 				a, err := scanAuthorization(r)
 				if err != nil {
 					return err
@@ -338,7 +380,7 @@ func (s *Store) FinishValidation(ctx context.Context, v *Validation, p *acme.Pro
 		if err != nil {
 			return err
 		}
-		return t.failUnclaimed(a.OrderID, orderProblem)
+		return t.failUnclaimed(a.OrderID, "", orderProblem)
 	})
 }
 
@@ -372,7 +414,7 @@ func (s *Store) DeactivateAuthorization(ctx context.Context, a *acme.Authorizati
 		if err != nil {
 			return err
 		}
-		return t.failUnclaimed(a.OrderID, string(gone))
+		return t.failUnclaimed(a.OrderID, "", string(gone))
 	})
 }
 
@@ -381,12 +423,30 @@ func deactivatedAuthz(id acme.Identifier) *acme.Problem {
 	return acme.Unauthorized("the authorization for %s was deactivated", id.Value)
 }
 
-// failUnclaimed ends an order that can become ready no more. One that was
-// claimed ends as it will.
-func (t *tx) failUnclaimed(orderID, problem string) error {
-	_, err := t.exec(`UPDATE orders SET failed_at = $1, problem = $2
-		WHERE id = $3 AND claimed_at IS NULL AND issued_at IS NULL AND failed_at IS NULL`, t.now, problem, orderID)
-	return err
+// failUnclaimed ends orders that can become ready no more, each with its event:
+// the one given, or all of an account. One that was claimed ends as it will.
+func (t *tx) failUnclaimed(orderID, accountID, problem string) error {
+	var ended []string
+	err := t.query(`UPDATE orders SET failed_at = $1, problem = $2
+		WHERE (id = $3 OR account_id = $4) AND claimed_at IS NULL AND issued_at IS NULL AND failed_at IS NULL RETURNING id`,
+		[]any{t.now, problem, orderID, accountID}, func(r row) error {
+			ended = append(ended, r.text(0))
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	details, err := marshalDetails(map[string]any{"problem": json.RawMessage(problem)})
+	if err != nil {
+		return err
+	}
+	for _, id := range ended {
+		e := event{actor: audit.System("order"), action: audit.OrderFailed, resourceType: "order", resourceID: id}
+		if err := t.audit(e, details); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Trace returns what operators may know of an authorization's last validation:

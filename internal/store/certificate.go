@@ -2,13 +2,18 @@ package store
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/audit"
+	"github.com/certctl/certctl/internal/pki"
 )
 
 // Certificate is an issued certificate. OrderID, AccountID and ProfileID are
@@ -128,16 +133,62 @@ func scanCertificate(r row) *Certificate {
 }
 
 // RevokeCertificate records a revocation; ErrConflict when the certificate is
-// revoked already. When it returns, no OCSP answer from before it is given any
-// more.
+// revoked already. The key of one that is revoked for keyCompromise is blocked.
 func (s *Store) RevokeCertificate(ctx context.Context, actor, serial string, reason int) error {
 	e := event{actor, audit.CertificateRevoked, "certificate", serial, map[string]any{"reason": reason}}
 	err := s.write(ctx, e, func(t *tx) error {
-		return t.must(ErrConflict, `UPDATE certificates SET revoked_at = $1, revocation_reason = $2 WHERE serial = $3 AND revoked_at IS NULL`,
+		err := t.must(ErrConflict, `UPDATE certificates SET revoked_at = $1, revocation_reason = $2 WHERE serial = $3 AND revoked_at IS NULL`,
 			t.now, reason, serial)
+		if err != nil || reason != pki.ReasonKeyCompromise {
+			return err
+		}
+		return t.blockKey(serial)
 	})
 	s.answers.forget(serial) // also when it failed, as cache says
 	return err
+}
+
+func (t *tx) blockKey(serial string) error {
+	var der []byte
+	err := t.one(`SELECT der FROM certificates WHERE serial = $1`, []any{serial}, func(r row) error {
+		der = r.bytes(0)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil // no key is known, and the revocation must not wait for one
+	}
+	hash, err := pki.SPKIHash(cert.PublicKey)
+	if err != nil {
+		return nil
+	}
+	_, err = t.exec(`INSERT INTO blocked_keys (hash, serial, blocked_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING`,
+		hex.EncodeToString(hash[:]), serial, t.now)
+	return err
+}
+
+// KeyInUse tells what speaks against a certificate for a key: that it is the key
+// of an account (RFC 8555, Section 11.1), or that it was blocked.
+func (s *Store) KeyInUse(ctx context.Context, key crypto.PublicKey) (account, blocked bool, err error) {
+	hash, err := pki.SPKIHash(key)
+	if err != nil {
+		return false, false, err
+	}
+	thumbprint := ""
+	if jwk, err := acme.NewKey(key); err == nil { // else it can be no account's
+		thumbprint = jwk.Thumbprint()
+	}
+	err = s.read(ctx, func(c *conn) error {
+		return c.one(`SELECT EXISTS (SELECT 1 FROM accounts WHERE thumbprint = $1), EXISTS (SELECT 1 FROM blocked_keys WHERE hash = $2)`,
+			[]any{thumbprint, hex.EncodeToString(hash[:])}, func(r row) error {
+				account, blocked = r.int(0) != 0, r.int(1) != 0
+				return nil
+			})
+	})
+	return account, blocked, err
 }
 
 // RenewalSet selects the certificates whose renewal an operator pulls forward.

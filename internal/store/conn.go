@@ -156,12 +156,19 @@ func (r row) text(i int) string { return r.s.ColumnText(i) }
 func (r row) int(i int) int64   { return r.s.ColumnInt64(i) }
 func (r row) null(i int) bool   { return r.s.ColumnType(i) == sqlite.TypeNull }
 
+// firstTime and lastTime bound the times that are read. JSON has none beyond them,
+// and one row of a clock gone wild must not take a whole list with it.
+var (
+	firstTime = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC).UnixMilli() // not the zero time, which says "never"
+	lastTime  = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).UnixMilli()
+)
+
 // time returns the zero time for NULL.
 func (r row) time(i int) time.Time {
 	if r.null(i) {
 		return time.Time{}
 	}
-	return time.UnixMilli(r.int(i)).UTC()
+	return msTime(min(max(r.int(i), firstTime), lastTime))
 }
 
 // bytes returns nil for NULL.

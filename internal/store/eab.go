@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl/internal/audit"
@@ -149,6 +150,24 @@ func (s *Store) Grants(ctx context.Context, accountID string) ([]policy.EABGrant
 		})
 		return grants, err
 	})
+}
+
+// sameKeys makes sure that the account's enabled keys are still those that policy
+// went by; ErrConflict otherwise.
+func (t *tx) sameKeys(accountID string, keys []string) error {
+	if keys == nil {
+		return nil
+	}
+	now := []string{}
+	err := t.query(`SELECT k.kid FROM eab_bindings b JOIN eab_keys k ON k.kid = b.kid
+		WHERE b.account_id = $1 AND k.disabled_at IS NULL ORDER BY k.kid`, []any{accountID}, func(r row) error {
+		now = append(now, r.text(0))
+		return nil
+	})
+	if err == nil && !slices.Equal(now, keys) {
+		err = ErrConflict
+	}
+	return err
 }
 
 // EABKeys returns all external account keys, newest first.

@@ -14,6 +14,8 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrSecretKey means that the secret key does not open what the database holds.
 	ErrSecretKey = errors.New("the secret key does not open this database's secrets")
+	// ErrClock means that the database was changed at a time that has not come.
+	ErrClock = errors.New("the database is ahead of the clock")
 	// ErrLocked means that another process uses the data folder.
 	ErrLocked = errors.New("another certctl server uses this data folder")
 	// ErrEABKey means that the external account key is unknown, disabled, expired or,

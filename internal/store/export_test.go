@@ -46,7 +46,20 @@ func (s *Store) QueueLength() (waiting, most int) { return len(s.writer.queue), 
 
 // Advance moves the store's clock forward; with a wall clock that stands still
 // it is all the time that passes.
-func (s *Store) Advance(d time.Duration) { s.clock.Add(d.Milliseconds()) }
+func (s *Store) Advance(d time.Duration) {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	s.clock.last += d.Milliseconds()
+}
+
+// TellClock asks a clock of its own, one wall and monotonic time after the other.
+func TellClock(times [][2]time.Duration) (told []time.Duration) {
+	var c storeClock
+	for _, t := range times {
+		told = append(told, time.Duration(c.tell(t[0].Milliseconds(), t[1]))*time.Millisecond)
+	}
+	return told
+}
 
 // HoldReader takes a connection from the readers, as a read that is under way.
 func (s *Store) HoldReader() (release func()) {
@@ -162,6 +175,8 @@ func (s *Store) Crash(t testing.TB) *Store {
 func (s *Store) CrashTo(dir string) (*Store, error) {
 	cfg := s.cfg
 	cfg.Dir = dir
+	now := s.Now()
+	cfg.Now = func() time.Time { return now }
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ var writes = []write{
 		w.respond(a)
 		w.Advance(2 * time.Minute)
 		return func() error {
-			_, err := w.TakeValidations(ctx, acme.HTTP01, time.Minute, 10)
+			_, err := w.TakeValidations(ctx, acme.HTTP01, time.Minute, 10, nil)
 			return err
 		}
 	}, again: nil},

@@ -262,7 +262,7 @@ func TestRoundTrips(t *testing.T) {
 			"issuer with chains": func() error { _, err := s.IssuerChains(ctx, "unknown"); return err },
 			"CRL":                func() error { _, err := s.CRL(ctx, "unknown", 0); return err },
 			"secret":             func() error { _, err := s.Secret(ctx, "unknown"); return err },
-			"API key":            func() error { _, err := s.APIKeyByHash(ctx, "unknown"); return err },
+			"API key":            func() error { _, err := s.APIKeyByKey(ctx, "unknown"); return err },
 			"EAB key":            func() error { _, err := s.EABKey(ctx, "unknown"); return err },
 		} {
 			if err := missing(); !errors.Is(err, store.ErrNotFound) {
@@ -396,6 +396,33 @@ func TestRevokedByIsWhatACRLNeeds(t *testing.T) {
 			WHERE issuer_id = ? AND not_after >= ? AND revoked_at IS NOT NULL AND no_rev_avail = 0`, "iss", 0)
 		if len(plan) != 1 || !strings.Contains(plan[0][3], "COVERING INDEX certificates_revoked") {
 			t.Errorf("the revoked are found by %q", plan)
+		}
+	})
+}
+
+// The list of an account's orders leaves out those that failed or ran out
+// (RFC 8555, Section 7.1.2.1).
+func TestOrderRefsAreAlive(t *testing.T) {
+	onEach(t, func(t *testing.T, s *store.Store) {
+		w := worldOf(t, s)
+		open := w.trusted()
+		account := open.AccountID
+		place := func(n store.NewOrder) *acme.Order {
+			o, _, err := w.CreateOrder(ctx, n)
+			w.ok(err)
+			return o
+		}
+		givenUp, short := place(newTrusted(account)), newTrusted(account)
+		w.ok(w.DeactivateTrustedAuthz(ctx, givenUp, givenUp.AuthzIDs()[0]))
+		short.OrderTTL = time.Minute
+		place(short)
+		issued := place(short)
+		w.ok(w.FinishOrder(ctx, w.claim(issued), []byte("der")))
+		w.Advance(2 * time.Minute)
+		refs, err := w.OrderRefs(ctx, account, "", 10)
+		w.ok(err)
+		if len(refs) != 2 || refs[0].ID != issued.ID || refs[1].ID != open.ID {
+			t.Errorf("listed %v, want %s and %s", refs, issued.ID, open.ID)
 		}
 	})
 }

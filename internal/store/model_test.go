@@ -99,6 +99,7 @@ type modelOrder struct {
 	authzs  []*modelAuthz // in the order of its identifiers
 	state   acme.Status
 	expires time.Time
+	ended   bool // before it was claimed
 	claimed bool
 	fence   int
 	lease   time.Time
@@ -180,6 +181,7 @@ func (m *machine) deactivateAccount(r *rapid.T) {
 	a.valid = false
 	for _, o := range m.orders {
 		if o.account == a && !o.claimed {
+			m.end(o)
 			o.state = acme.StatusInvalid
 		}
 	}
@@ -282,7 +284,7 @@ func (m *machine) takeValidations(t *rapid.T) {
 			due[z.id] = z
 		}
 	}
-	taken, err := m.TakeValidations(ctx, acme.HTTP01, modelLeaseTime, 1000)
+	taken, err := m.TakeValidations(ctx, acme.HTTP01, modelLeaseTime, 1000, nil)
 	m.ok(err)
 	if len(taken) != len(due) {
 		t.Fatalf("%d validations taken, want %d", len(taken), len(due))
@@ -327,6 +329,16 @@ func (m *machine) finishValidation(t *rapid.T) {
 	m.tell(err, mine && !z.decided, audit.ChallengeCompleted)
 	if err == nil {
 		z.decided, z.state = true, acme.StatusInvalid
+		m.end(z.order)
+	}
+}
+
+// end is what becomes of the order that an authorization was made for, with its
+// event, when the authorization can serve it no more.
+func (m *machine) end(o *modelOrder) {
+	if !o.claimed && !o.ended {
+		o.ended = true
+		m.events[audit.OrderFailed]++
 	}
 }
 
@@ -346,6 +358,7 @@ func (m *machine) deactivateAuthz(t *rapid.T) {
 	m.tell(err, allowed, audit.AuthorizationDeactivated)
 	if err == nil {
 		z.decided, z.state = true, acme.StatusDeactivated
+		m.end(z.order)
 	}
 }
 
@@ -420,7 +433,9 @@ func (m *machine) wait(t *rapid.T) {
 func (m *machine) restart(t *rapid.T) {
 	now := m.Now()
 	m.ok(m.Close())
-	s, err := store.Open(ctx, m.Settings())
+	settings := m.Settings()
+	settings.Now = func() time.Time { return now }
+	s, err := store.Open(ctx, settings)
 	m.ok(err)
 	s.Advance(now.Sub(s.Now()))
 	m.started(s)
@@ -449,6 +464,9 @@ func (m *machine) sweepAway(t *rapid.T) {
 	m.ok(err)
 	ended := m.Now().Add(-time.Hour)
 	gone := func(o *modelOrder) bool { return !o.claimed && o.expires.Before(ended) }
+	for _, o := range m.orders {
+		o.ended = o.ended || gone(o)
+	}
 	m.orders = slices.DeleteFunc(m.orders, gone)
 	m.authzs = slices.DeleteFunc(m.authzs, func(z *modelAuthz) bool {
 		if !gone(z.order) || !z.order.trusted && !z.expires.Before(ended) {

@@ -19,6 +19,7 @@ type NewOrder struct {
 	AccountID       string
 	ProfileID       string
 	ProfileRevision int64
+	EABKeys         []string // the account's keys that policy went by; nil: they do not matter
 	Identifiers     []acme.Identifier
 	NotBefore       time.Time
 	NotAfter        time.Time
@@ -60,6 +61,9 @@ func (s *Store) CreateOrder(ctx context.Context, n NewOrder) (*acme.Order, []acm
 	var order *acme.Order
 	var authzs []acme.Authorization
 	err := s.write(ctx, e, func(t *tx) (err error) {
+		if err = t.sameKeys(n.AccountID, n.EABKeys); err != nil {
+			return err
+		}
 		order = n.order(id, t.now)
 		if err = t.spendOrderLimits(s.cfg.Limits, n.AccountID); err != nil {
 			return err
@@ -181,12 +185,14 @@ func (s *Store) Order(ctx context.Context, id string) (order *acme.Order, authzs
 type OrderRef struct{ ID, ProfileID string }
 
 // OrderRefs returns up to limit orders of an account that are below before
-// ("": from the newest), newest first.
+// ("": from the newest), newest first. Orders that failed or ran out are not
+// among them (RFC 8555, Section 7.1.2.1).
 func (s *Store) OrderRefs(ctx context.Context, accountID, before string, limit int) ([]OrderRef, error) {
 	refs := []OrderRef{}
 	err := s.read(ctx, func(c *conn) error {
-		return c.query(`SELECT id, profile_id FROM orders WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`,
-			[]any{accountID, pageStart(before), limit}, func(r row) error {
+		return c.query(`SELECT id, profile_id FROM orders WHERE account_id = $1 AND id < $2
+			AND failed_at IS NULL AND (claimed_at IS NOT NULL OR expires_at > $3) ORDER BY id DESC LIMIT $4`,
+			[]any{accountID, pageStart(before), s.Now(), limit}, func(r row) error {
 				refs = append(refs, OrderRef{r.text(0), r.text(1)})
 				return nil
 			})
@@ -286,6 +292,7 @@ type Claim struct {
 	AccountID       string
 	ProfileID       string
 	ProfileRevision int64
+	EABKeys         []string // the account's keys that policy went by; nil: they do not matter
 	Identifiers     []acme.Identifier
 	IssuerID        string
 	CSR             []byte
@@ -310,6 +317,9 @@ func (s *Store) ClaimOrder(ctx context.Context, c *Claim, lease time.Duration) e
 		return err
 	}
 	return s.write(ctx, e, func(t *tx) error {
+		if err := t.sameKeys(c.AccountID, c.EABKeys); err != nil {
+			return err
+		}
 		return t.must(ErrConflict, `UPDATE orders SET claimed_at = $1, csr = $2, csr_hash = $3, issuer_id = $4,
 				profile_revision = $5, serial = $6, cert_not_before = $7, cert_not_after = $8, pointers = $9, fence = $10, lease_until = $11
 			WHERE id = $12 AND account_id = $13 AND profile_id = $14
@@ -438,7 +448,7 @@ func (s *Store) DeactivateTrustedAuthz(ctx context.Context, o *acme.Order, authz
 		if err != nil {
 			return err
 		}
-		return t.failUnclaimed(o.ID, string(problem))
+		return t.failUnclaimed(o.ID, "", string(problem))
 	})
 }
 

@@ -126,7 +126,7 @@ func scanProfile(r row) (policy.Profile, error) {
 	return p, nil
 }
 
-// APIKey is a key to the admin API; the key itself is stored only as a hash.
+// APIKey is a key to the admin API; the key itself is stored only as a keyed hash.
 type APIKey struct {
 	Name       string     `json:"name"`
 	Role       Role       `json:"role"`
@@ -143,9 +143,10 @@ const (
 	RoleAuditor Role = "auditor" // read everything, change nothing
 )
 
-// CreateAPIKey stores a key by its hash (SHA-256, hexadecimal). ErrExists when
-// the name or the hash is taken.
-func (s *Store) CreateAPIKey(ctx context.Context, actor, name, hash string, role Role) error {
+// CreateAPIKey stores a key as a hash that only the holder of the secret key can
+// compute. ErrExists when the name or the key is taken.
+func (s *Store) CreateAPIKey(ctx context.Context, actor, name, key string, role Role) error {
+	hash := s.secrets.hash(key)
 	e := event{actor, audit.APIKeyCreated, "api_key", name, map[string]string{"role": string(role)}}
 	return s.write(ctx, e, func(t *tx) error {
 		return t.must(ErrExists, `INSERT INTO api_keys (name, hash, role, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
@@ -164,8 +165,10 @@ func (s *Store) DisableAPIKey(ctx context.Context, actor, name string) error {
 
 const selectAPIKey = `SELECT name, role, created_at, disabled_at FROM api_keys`
 
-// APIKeyByHash returns the enabled key with that hash.
-func (s *Store) APIKeyByHash(ctx context.Context, hash string) (APIKey, error) {
+// APIKeyByKey returns what is known of an enabled key. The cache holds its hash,
+// never the key.
+func (s *Store) APIKeyByKey(ctx context.Context, key string) (APIKey, error) {
+	hash := s.secrets.hash(key)
 	return s.apiKeys.get(hash, func() (k APIKey, err error) {
 		err = s.read(ctx, func(c *conn) error {
 			return c.one(selectAPIKey+` WHERE hash = $1 AND disabled_at IS NULL`, []any{hash}, func(r row) error {

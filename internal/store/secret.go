@@ -4,8 +4,12 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,7 +54,10 @@ func createSecretKey(path string) ([]byte, error) {
 
 // sealer encrypts secrets with AES-256-GCM. The secret's name is authenticated
 // with it, so that rows cannot be exchanged.
-type sealer struct{ aead cipher.AEAD }
+type sealer struct {
+	aead    cipher.AEAD
+	hashKey []byte // derived; for secrets that need not be opened again
+}
 
 func newSealer(key []byte) (*sealer, error) {
 	if len(key) != secretKeySize {
@@ -64,7 +71,20 @@ func newSealer(key []byte) (*sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sealer{aead}, nil
+	hashKey, err := hkdf.Key(sha256.New, key, nil, "certctl API keys", sha256.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &sealer{aead, hashKey}, nil
+}
+
+// hash returns what is stored of a secret that is only to be recognized:
+// HMAC-SHA256 in hexadecimal. Who has a copy of the database and not the secret
+// key cannot try guesses.
+func (s *sealer) hash(secret string) string {
+	mac := hmac.New(sha256.New, s.hashKey)
+	mac.Write([]byte(secret))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 func (s *sealer) seal(name string, secret []byte) []byte {

@@ -47,11 +47,15 @@ type Config struct {
 	EABRequired bool
 	// Limits are spent in the transaction of what they limit.
 	Limits Limits
+	// AcceptClock opens a database whose last change lies in the future, and lets the
+	// clock go back to now.
+	AcceptClock bool
 	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Limits bounds what one account may do. A zero limit is off.
+// Limits bounds what one account may do, and one address without any. A zero
+// limit is off.
 type Limits struct {
 	// Orders is how many orders an account may place in a time.
 	Orders policy.Limit
@@ -59,6 +63,13 @@ type Limits struct {
 	OpenOrders int
 	// Responds is how often one challenge may be responded to in a time.
 	Responds policy.Limit
+	// NewAccounts is how many accounts may be made from one source in a time.
+	NewAccounts policy.Limit
+	// AccountChanges is how often an account may change its contacts or agree to
+	// terms in a time: each is an audit event that is kept for ever.
+	AccountChanges policy.Limit
+	// KeyChanges is how often an account may change its key in a time.
+	KeyChanges policy.Limit
 }
 
 // Store is the database of one CA.
@@ -69,10 +80,12 @@ type Store struct {
 	readers chan *conn
 	secrets *sealer
 	nonces  *nonces
-	clock   atomic.Int64 // the last time told, milliseconds
-	ids     idSource
-	closing sync.Once
-	closed  error // of the first Close
+	clock   storeClock
+	// monotonic tells the time since some moment, unmoved by the wall clock.
+	monotonic func() time.Duration
+	ids       idSource
+	closing   sync.Once
+	closed    error // of the first Close
 
 	accounts cache[string, *acme.Account]
 	profiles cache[string, *policy.Rules]
@@ -89,8 +102,10 @@ const readerCount = 4
 // its nonces. Its errors are one line for the operator: ErrLocked, ErrSecretKey,
 // or what the file system said.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	monotonic := func() time.Duration { return 0 } // a wall clock of a test is all the time there is
 	if cfg.Now == nil {
-		cfg.Now = time.Now
+		started := time.Now()
+		cfg.Now, monotonic = time.Now, func() time.Duration { return time.Since(started) }
 	}
 	secrets, err := newSealer(cfg.SecretKey)
 	if err != nil {
@@ -100,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, lock: lock, secrets: secrets, readers: make(chan *conn, readerCount)}
+	s := &Store{cfg: cfg, monotonic: monotonic, lock: lock, secrets: secrets, readers: make(chan *conn, readerCount)}
 	path := filepath.Join(cfg.Dir, "certctl.db")
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("database %s: %w", path, err), s.closeFiles())
@@ -173,29 +188,50 @@ func (s *Store) closeFiles() error {
 	return errors.Join(append(errs, s.lock.Close())...)
 }
 
+// maxAhead is how far the last event may lie ahead of the wall clock at a start.
+const maxAhead = 10 * time.Minute
+
 // startClock lets the clock begin behind the last event, so that it does not run
-// backwards over a restart either.
+// backwards over a restart either. When that event lies far ahead, one of the two
+// clocks was wrong, and dates in certificates would be: that is for the operator.
 func (s *Store) startClock(c *conn) error {
 	return c.query(`SELECT created_at FROM audit_events ORDER BY id DESC LIMIT 1`, nil, func(r row) error {
 		last, err := time.Parse(audit.TimeFormat, r.text(0))
-		s.clock.Store(last.UnixMilli() + 1)
-		return err
+		if err != nil {
+			return err
+		}
+		if ahead := last.Sub(s.cfg.Now()); ahead > maxAhead && !s.cfg.AcceptClock {
+			return fmt.Errorf("%w: its last change was at %s, which is %v ahead of this machine's clock",
+				ErrClock, last.Format(time.RFC3339), ahead.Round(time.Second))
+		} else if ahead <= maxAhead {
+			s.clock.last = last.UnixMilli() + 1
+		}
+		return nil
 	})
 }
 
-// Now is the store's clock: the wall clock in whole milliseconds, but never
-// running backwards.
-func (s *Store) Now() time.Time {
-	now := s.cfg.Now().UnixMilli()
-	for {
-		last := s.clock.Load()
-		if now <= last {
-			return msTime(last)
-		}
-		if s.clock.CompareAndSwap(last, now) {
-			return msTime(now)
-		}
+// storeClock follows the wall clock, but never runs backwards. While the wall
+// clock is behind, because it was set back, it goes on at half speed until it is
+// caught up: leases and limits go on too, and dates come right again.
+type storeClock struct {
+	mu   sync.Mutex
+	last int64         // the last time told, milliseconds
+	at   time.Duration // when, by the monotonic clock
+}
+
+func (c *storeClock) tell(wall int64, monotonic time.Duration) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := max(wall, c.last+(monotonic-c.at).Milliseconds()/2)
+	if now > c.last {
+		c.last, c.at = now, monotonic
 	}
+	return c.last
+}
+
+// Now is the store's clock, in whole milliseconds.
+func (s *Store) Now() time.Time {
+	return msTime(s.clock.tell(s.cfg.Now().UnixMilli(), s.monotonic()))
 }
 
 func msTime(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

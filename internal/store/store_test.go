@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,7 +91,9 @@ func reopen(t testing.TB, s *store.Store) *store.Store {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := store.Open(ctx, s.Settings())
+	settings, now := s.Settings(), s.Now()
+	settings.Now = func() time.Time { return now }
+	again, err := store.Open(ctx, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -512,20 +515,48 @@ func setVersion(t *testing.T, dir string, version int) {
 	}
 }
 
-// Over a restart with a wall clock that was set back, the clock goes on behind the
-// last event.
+// While the wall clock is behind, the clock goes on at half speed, and follows it
+// again once it is caught up.
+func TestClockIsCaughtUp(t *testing.T) {
+	const h = time.Hour
+	got := store.TellClock([][2]time.Duration{{10 * h, 0}, {9 * h, 0}, {9*h + h/2, h / 2}, {10 * h, h}, {11 * h, 2 * h}, {12 * h, 3 * h}})
+	want := []time.Duration{10 * h, 10 * h, 10*h + h/4, 10*h + h/2, 11 * h, 12 * h}
+	if !slices.Equal(got, want) {
+		t.Errorf("the clock told %v, want %v", got, want)
+	}
+}
+
+// Over a restart with a wall clock that was set back a little, the clock goes on
+// behind the last event; when it is far behind, nothing is signed before somebody
+// has looked.
 func TestNowGoesOnAfterARestart(t *testing.T) {
-	onEach(t, func(t *testing.T, s *store.Store) {
-		s.Advance(time.Hour)
-		w := worldOf(t, s)
-		w.account()
-		last := s.Now()
-		w.ok(s.Close())
-		again, err := store.Open(ctx, s.Settings()) // its wall clock stands at begin
-		w.ok(err)
-		t.Cleanup(func() { again.Close() })
-		if now := again.Now(); now.Before(last) {
-			t.Errorf("the clock went back from %v to %v", last, now)
-		}
-	})
+	for _, test := range []struct {
+		ahead   time.Duration
+		accept  bool
+		refused bool
+	}{{time.Minute, false, false}, {5 * 365 * 24 * time.Hour, false, true}, {5 * 365 * 24 * time.Hour, true, false}} {
+		t.Run(fmt.Sprint(test.ahead, test.accept), func(t *testing.T) {
+			onEach(t, func(t *testing.T, s *store.Store) {
+				s.Advance(test.ahead)
+				w := worldOf(t, s)
+				w.account()
+				last := s.Now()
+				w.ok(s.Close())
+				settings := s.Settings() // whose wall clock stands at begin
+				settings.AcceptClock = test.accept
+				again, err := store.Open(ctx, settings)
+				if test.refused {
+					if !errors.Is(err, store.ErrClock) {
+						t.Errorf("%v ahead: %v", test.ahead, err)
+					}
+					return
+				}
+				w.ok(err)
+				t.Cleanup(func() { again.Close() })
+				if back := again.Now().Before(last); back != test.accept {
+					t.Errorf("%v ahead: the clock goes from %v to %v", test.ahead, last, again.Now())
+				}
+			})
+		})
+	}
 }

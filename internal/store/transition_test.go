@@ -274,7 +274,7 @@ func authorizationRefusals() []refusal {
 		_, a := w.challenged()
 		v := w.respond(a)
 		w.Advance(2 * time.Minute)
-		taken, err := w.TakeValidations(ctx, acme.HTTP01, time.Minute, 10)
+		taken, err := w.TakeValidations(ctx, acme.HTTP01, time.Minute, 10, nil)
 		w.ok(err)
 		if len(taken) != 1 || taken[0].Fence != 2 || taken[0].Attempt != 2 {
 			w.t.Fatalf("taken: %+v", taken)
@@ -399,7 +399,7 @@ func otherRefusals() []refusal {
 		}, store.ErrExists},
 		{"add a chain to an unknown issuer", func(w *world) func() error {
 			_, other := w.issuerChains()
-			return func() error { return w.AddIssuerChain(ctx, "api:test", "unknown", other, true) }
+			return func() error { return w.AddIssuerChain(ctx, "api:test", "unknown", other, false) }
 		}, store.ErrNotFound},
 		{"remove a chain of another issuer", func(w *world) func() error {
 			own, other := w.issuerChains()
@@ -464,7 +464,7 @@ func otherRefusals() []refusal {
 			w.ok(w.CreateAPIKey(ctx, "api:test", "key", "hash", store.RoleAuditor))
 			return func() error { return w.CreateAPIKey(ctx, "api:test", "key", "other", store.RoleAdmin) }
 		}, store.ErrExists},
-		{"create an API key of a hash that is taken", func(w *world) func() error {
+		{"create an API key that is taken", func(w *world) func() error {
 			w.ok(w.CreateAPIKey(ctx, "api:test", "key", "hash", store.RoleAuditor))
 			return func() error { return w.CreateAPIKey(ctx, "api:test", "other", "hash", store.RoleAdmin) }
 		}, store.ErrExists},
@@ -595,7 +595,7 @@ func TestRacesHaveOneWinner(t *testing.T) {
 			w.respond(a)
 			w.Advance(2 * time.Minute)
 			return func(int) (bool, error) {
-				taken, err := w.TakeValidations(ctx, acme.HTTP01, time.Minute, 10)
+				taken, err := w.TakeValidations(ctx, acme.HTTP01, time.Minute, 10, nil)
 				return len(taken) == 1, err
 			}
 		}, nil, ""},
@@ -793,7 +793,7 @@ func TestCachesNeverTellWhatWasChanged(t *testing.T) {
 					w.ok(err)
 					g, err := w.Grants(ctx, a.ID)
 					w.ok(err)
-					_, keyErr := w.APIKeyByHash(ctx, "hash")
+					_, keyErr := w.APIKeyByKey(ctx, "hash")
 					_, profileErr := w.Store.Profile(ctx, "archived")
 					return len(account.Contacts), len(g), account.Status() == acme.StatusDeactivated, keyErr == nil,
 						errors.Is(profileErr, store.ErrNotFound), w.rules("trust").Profile().Revision, account.Key.Thumbprint()
@@ -850,12 +850,12 @@ func TestAnExpiredAuthorizationIsNotValidatedAgain(t *testing.T) {
 		_, expired := w.place(n)
 		w.respond(&expired[0])
 		w.Advance(2 * time.Minute)
-		taken, err := s.TakeValidations(ctx, acme.HTTP01, time.Minute, 10)
+		taken, err := s.TakeValidations(ctx, acme.HTTP01, time.Minute, 10, nil)
 		w.ok(err)
 		if len(taken) != 1 || taken[0].Authorization.ID != fresh.ID {
 			t.Errorf("taken: %+v", taken)
 		}
-		if taken, err := s.TakeValidations(ctx, "dns-01", time.Minute, 10); err != nil || len(taken) != 0 {
+		if taken, err := s.TakeValidations(ctx, "dns-01", time.Minute, 10, nil); err != nil || len(taken) != 0 {
 			t.Errorf("of another challenge: %+v, %v", taken, err)
 		}
 	})

@@ -171,6 +171,13 @@ CREATE TABLE crls (
     PRIMARY KEY (issuer_id, shard)
 );
 
+-- Keys whose private half is known to others: reported by revocations.
+CREATE TABLE blocked_keys (
+    hash       TEXT PRIMARY KEY, -- SHA-256 of the subject public key info, hexadecimal
+    serial     TEXT NOT NULL,    -- of the certificate that was revoked
+    blocked_at BIGINT NOT NULL
+);
+
 CREATE TABLE rate_limits (
     key TEXT PRIMARY KEY,
     tat BIGINT NOT NULL -- theoretical arrival time of the generic cell rate algorithm, microseconds
@@ -178,7 +185,7 @@ CREATE TABLE rate_limits (
 
 CREATE TABLE api_keys (
     name        TEXT PRIMARY KEY,
-    hash        TEXT NOT NULL UNIQUE, -- SHA-256 of the key, hexadecimal
+    hash        TEXT NOT NULL UNIQUE, -- HMAC-SHA256 of the key under a key derived from the secret key, hexadecimal
     role        TEXT NOT NULL,
     created_at  BIGINT NOT NULL,
     disabled_at BIGINT
