@@ -62,13 +62,12 @@ func (s *Server) newOrder(r *request) (*response, error) {
 	if err := s.selectProfile(r, req.Profile); err != nil {
 		return nil, err
 	}
-	replaces := ""
-	if s.cfg.ARIPollInterval > 0 {
-		replaces = req.Replaces // else the field means nothing to us
-	}
-	serial, err := s.replaced(r, replaces, ids)
-	if err != nil {
-		return nil, err
+	replaces, serial := "", ""
+	if req.Replaces != "" && s.cfg.ARIPollInterval > 0 { // else the field means nothing to us
+		replaces = req.Replaces
+		if serial, err = s.replaced(r, replaces, ids); err != nil {
+			return nil, err
+		}
 	}
 	for try := 1; ; try++ {
 		rules, keys, err := s.mayOrder(r, ids)

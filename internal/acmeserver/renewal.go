@@ -74,9 +74,6 @@ func (s *Server) issuedBy(cert *store.Certificate, id acme.CertID) bool {
 // replaced checks the certificate that an order says it renews (RFC 9773, Section
 // 5): it is the same account's and shares a name with the order.
 func (s *Server) replaced(r *request, certID string, ids []acme.Identifier) (serial string, err error) {
-	if certID == "" {
-		return "", nil
-	}
 	id, err := acme.ParseCertID(certID)
 	if err != nil {
 		return "", err

@@ -2,11 +2,16 @@ package app
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
 	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/certctl/certctl/internal/acme"
 	"github.com/certctl/certctl/internal/audit"
 	"github.com/certctl/certctl/internal/store"
 )
@@ -60,5 +65,67 @@ func TestEnvironmentKeys(t *testing.T) {
 	start("second-key-of-the-environment")
 	if k, err := db.APIKeyByKey(ctx, "second-key-of-the-environment"); err == nil {
 		t.Errorf("a disabled key came back as %s", k.Name)
+	}
+}
+
+// The limits of accounts are those of the settings, each its own.
+func TestAccountLimitsAreSet(t *testing.T) {
+	ctx := context.Background()
+	cfg, err := parse(t, "--data-dir", t.TempDir(), "--acme-server-rate-limit-new-accounts-per-hour", "3",
+		"--acme-server-rate-limit-account-changes-per-hour", "2", "--acme-server-rate-limit-key-change-per-hour", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{cfg: *cfg, log: slog.New(slog.DiscardHandler)}
+	defer s.close()
+	if err := s.openStore(ctx); err != nil {
+		t.Fatal(err)
+	}
+	newKey := func() *acme.Key {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := acme.NewKey(private.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	// most counts how often a change can be made at once.
+	most := func(change func() error) (n int) {
+		t.Helper()
+		for ; n < 10; n++ {
+			err := change()
+			var p *acme.Problem
+			if errors.As(err, &p) && p.Type == acme.ErrRateLimited {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	var last *acme.Account
+	accounts := most(func() error {
+		a, _, err := s.store.CreateAccount(ctx, store.NewAccount{Key: newKey()})
+		if err == nil {
+			last = a
+		}
+		return err
+	})
+	changes := most(func() error { return s.store.UpdateContacts(ctx, last.ID, nil) })
+	key := last.Key
+	keys := most(func() error {
+		to := newKey()
+		err := s.store.ChangeKey(ctx, last.ID, key, to)
+		if err == nil {
+			key = to
+		}
+		return err
+	})
+	if accounts != 3 || changes != 2 || keys != 1 {
+		t.Errorf("%d accounts, %d changes and %d keys, want 3, 2 and 1", accounts, changes, keys)
 	}
 }
