@@ -96,7 +96,7 @@ func TestEABKeyDisabledDuringFinalize(t *testing.T) {
 	w.http.Config.Handler, err = acmeserver.New(acmeserver.Config{
 		Store: w.store, Lifecycle: slow, Issuers: issuers, Log: slog.New(w.log),
 		ExternalURLs: []string{"https://" + w.http.Listener.Addr().String(), otherOrigin}, DefaultProfile: "trust",
-		OrderTTL: 24 * time.Hour, AuthzTTL: 24 * time.Hour, ARIPollInterval: 6 * time.Hour,
+		FinalizeWait: time.Minute, OrderTTL: 24 * time.Hour, AuthzTTL: 24 * time.Hour, ARIPollInterval: 6 * time.Hour,
 	})
 	w.ok(err)
 	c := newWire(w)

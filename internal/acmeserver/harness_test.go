@@ -128,7 +128,7 @@ func newWorld(t testing.TB, set settings) *world {
 		Store: w.store, Lifecycle: life, Issuers: issuers, Log: log, EABRequired: set.eabRequired,
 		ExternalURLs: []string{"https://" + w.http.Listener.Addr().String(), otherOrigin}, DefaultProfile: "trust",
 		TermsURL: set.terms, Website: "https://ca.test/", CAAIdentities: []string{"ca.test"},
-		OrderTTL: 24 * time.Hour, AuthzTTL: 24 * time.Hour, ARIPollInterval: 6 * time.Hour,
+		FinalizeWait: time.Minute, OrderTTL: 24 * time.Hour, AuthzTTL: 24 * time.Hour, ARIPollInterval: 6 * time.Hour,
 	}
 	if set.noDefault {
 		config.DefaultProfile = ""

@@ -22,9 +22,6 @@ import (
 
 const (
 	maxIdentifiers = 100
-	// finalizeWait is how long finalize waits for the certificate before it answers
-	// "processing".
-	finalizeWait = 2 * time.Second
 	// raceTries bounds how often a request that lost a race looks again.
 	raceTries = 5
 	// raceWait is how long it waits before, times the tries made: what the winner
@@ -307,7 +304,7 @@ func (s *Server) finalize(r *request) (*response, error) {
 			if err != nil && !errors.Is(err, store.ErrConflict) {
 				s.cfg.Log.Error("order stays claimed and will be taken up again", "order", order.ID, "error", err)
 			}
-		case <-time.After(finalizeWait):
+		case <-time.After(s.cfg.FinalizeWait):
 		}
 		order, authzs, err = s.cfg.Store.Order(r.Context(), order.ID)
 		if err != nil {

@@ -44,8 +44,11 @@ type Config struct {
 	CAAIdentities  []string
 	Blocked        *pki.Blocklist // keys that get no certificate and no account
 	EABRequired    bool           // for every new account, whatever its profile says
-	OrderTTL       time.Duration
-	AuthzTTL       time.Duration
+	// FinalizeWait is how long finalize waits for the certificate before it answers
+	// "processing"; 0: two seconds.
+	FinalizeWait time.Duration
+	OrderTTL     time.Duration
+	AuthzTTL     time.Duration
 	// ARIPollInterval is how long clients wait before they ask for renewal
 	// information again; 0: there is none.
 	ARIPollInterval time.Duration
@@ -62,6 +65,9 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Lifecycle == nil || cfg.Log == nil || cfg.OrderTTL <= 0 || cfg.AuthzTTL <= 0 {
 		return nil, errors.New("acmeserver: a store, a lifecycle, a log and lifetimes are needed")
+	}
+	if cfg.FinalizeWait == 0 {
+		cfg.FinalizeWait = 2 * time.Second
 	}
 	s := &Server{cfg: cfg, origins: map[string]string{}}
 	for _, text := range cfg.ExternalURLs {

@@ -46,6 +46,8 @@ func (a *API) answerable(ctx context.Context, operation string, err error) error
 		return problem(http.StatusConflict, "%v", err)
 	case errors.Is(err, store.ErrClosed), ctx.Err() != nil:
 		return problem(http.StatusServiceUnavailable, "the server is shutting down, or the request was given up")
+	case errors.Is(err, store.ErrSearchTime):
+		return problem(http.StatusServiceUnavailable, "%v; a name, an account or the id of a resource is found at once", err)
 	}
 	a.cfg.Log.Error("API operation failed", "operation", operation, "error", err)
 	return problem(http.StatusInternalServerError, "internal error; the server's log tells more")

@@ -108,10 +108,7 @@ func (s *server) openStore(ctx context.Context) error {
 	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	keyFile := s.cfg.SecretKeyFile
-	if keyFile == "" {
-		keyFile = filepath.Join(s.cfg.DataDir, "secret.key")
-	}
+	keyFile := s.cfg.secretKeyFile()
 	// A key is made for a new database only: an old one cannot be opened with it.
 	_, err := os.Stat(filepath.Join(s.cfg.DataDir, "certctl.db"))
 	key, err := store.LoadSecretKey(keyFile, errors.Is(err, os.ErrNotExist))
@@ -142,6 +139,14 @@ func (s *server) openStore(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", keyFile, err)
 	}
 	return err
+}
+
+// secretKeyFile is where the key is that seals all secrets.
+func (c *Config) secretKeyFile() string {
+	if c.SecretKeyFile != "" {
+		return c.SecretKeyFile
+	}
+	return filepath.Join(c.DataDir, "secret.key")
 }
 
 // wire connects the packages below to the listeners.

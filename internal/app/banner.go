@@ -79,9 +79,27 @@ func (s *server) warnings(profiles []policy.Profile) []string {
 	if s.cfg.PublicURL == "" {
 		warnings = append(warnings, "CERTCTL_PUBLIC_URL is not set: certificates carry no pointers to a CRL or to their issuer.")
 	}
+	warnings = append(warnings, openToOthers(s.cfg.DataDir, s.cfg.secretKeyFile())...)
 	for _, p := range profiles {
 		for _, w := range p.Warnings() {
 			warnings = append(warnings, fmt.Sprintf("profile %s: %s", p.ID, w))
+		}
+	}
+	return warnings
+}
+
+// openToOthers warns of what only this server's user should read, and others can.
+// It may be meant so, as where a group owns a volume, and is not refused.
+func openToOthers(paths ...string) []string {
+	var warnings []string
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			continue // it was just opened
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			warnings = append(warnings, fmt.Sprintf("%s is open to other users (mode %04o); if that is not meant: chmod go-rwx %s",
+				path, mode, shellQuote(path)))
 		}
 	}
 	return warnings

@@ -102,8 +102,9 @@ func (l *Lifecycle) reissue(ctx context.Context, c *store.Claim) error {
 		return err
 	}
 	csr, err := pki.ParseCSR(c.CSR)
-	if err != nil {
-		return err
+	if err != nil { // it could be read once; this version is stricter, or the row is broken
+		l.cfg.Log.Error("order cannot be issued: its stored CSR cannot be read any more", "order", c.OrderID, "serial", c.Serial, "error", err)
+		return l.cfg.Store.FailOrder(ctx, c, acme.BadCSR("the CSR that the order was finalized with cannot be read any more: %v; make a new order", err))
 	}
 	return l.Issue(ctx, c, &p, csr)
 }

@@ -60,6 +60,8 @@ type Lifecycle struct {
 	cfg         Config
 	validations map[acme.ChallengeType]*fairQueue
 	crls        *crlPublisher
+	caaRounds   caaRounds
+	caaSlots    chan struct{}  // one for each name that CheckCAA asks for
 	issuing     sync.WaitGroup // of Begin
 }
 
@@ -68,7 +70,12 @@ func New(cfg Config) (*Lifecycle, error) {
 	if cfg.Store == nil || cfg.Probe == nil || cfg.Log == nil || cfg.AuthzTTL <= 0 || cfg.SweepInterval <= 0 {
 		return nil, errors.New("lifecycle: a store, a probe, a log, an authorization lifetime and a sweep interval are needed")
 	}
-	l := &Lifecycle{cfg: cfg, validations: map[acme.ChallengeType]*fairQueue{}}
+	l := &Lifecycle{
+		cfg:         cfg,
+		validations: map[acme.ChallengeType]*fairQueue{},
+		caaRounds:   caaRounds{ordered: map[string]chan struct{}{}},
+		caaSlots:    make(chan struct{}, caaAtOnceOfAll),
+	}
 	for t, slots := range cfg.Slots {
 		if slots < 1 {
 			return nil, fmt.Errorf("lifecycle: %d slots for %s", slots, t)

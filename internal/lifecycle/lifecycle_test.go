@@ -307,6 +307,49 @@ func TestRefusedConnectionIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A CSR that this version refuses, or that is broken, ends its order instead of
+// being tried for ever.
+func TestAnUnreadableCSREndsItsOrder(t *testing.T) {
+	t.Parallel()
+	w := newWork(t, 1)
+	rules, err := w.store.Profile(w.Context(), "trust")
+	w.ok(err)
+	order, _, err := w.store.CreateOrder(w.Context(), store.NewOrder{AccountID: w.account(), ProfileID: "trust",
+		ProfileRevision: rules.Profile().Revision, OrderTTL: time.Hour, Trusted: true, Identifiers: []acme.Identifier{{Type: acme.DNS, Value: "a.test"}}})
+	w.ok(err)
+	c := &store.Claim{OrderID: order.ID, AccountID: order.AccountID, ProfileID: "trust", ProfileRevision: rules.Profile().Revision,
+		Identifiers: order.Names(), IssuerID: "iss", CSR: []byte("broken"), CSRHash: []byte("hash"), Serial: "01", NotBefore: w.store.Now(), NotAfter: w.store.Now()}
+	w.ok(w.store.ClaimOrder(w.Context(), c, ClaimLease))
+	w.advance(ClaimLease + time.Second)
+	w.ok(w.life.takeClaims(w.Context()))
+	order, _, err = w.store.Order(w.Context(), order.ID)
+	w.ok(err)
+	if order.Status(nil, w.store.Now()) != acme.StatusInvalid || order.Problem == nil || order.Problem.Type != acme.ErrBadCSR {
+		t.Errorf("the order is %s: %v", order.Status(nil, w.store.Now()), order.Problem)
+	}
+}
+
+// What was to be validated under a profile that was archived meanwhile fails once,
+// and no host is asked.
+func TestAnArchivedProfileEndsValidations(t *testing.T) {
+	t.Parallel()
+	w := newWork(t, 1)
+	id := w.respond(w.account(), 1)[0]
+	w.ok(w.store.ArchiveProfile(w.Context(), "test", "challenge"))
+	v, _ := w.life.validations[acme.HTTP01].take()
+	w.ok(w.life.attempt(w.Context(), v))
+	a, err := w.store.Authorization(w.Context(), id)
+	w.ok(err)
+	if a.Status(w.store.Now()) != acme.StatusInvalid || a.Problem == nil || a.Problem.Type != acme.ErrInvalidProfile {
+		t.Errorf("the authorization is %s: %v", a.Status(w.store.Now()), a.Problem)
+	}
+	w.advance(ValidationLease + time.Second)
+	w.ok(w.life.takeValidations(w.Context()))
+	if n, waiting := w.probes.Load(), w.life.validations[acme.HTTP01].len(); n != 0 || waiting != 0 {
+		t.Errorf("%d probes were made and %d wait", n, waiting)
+	}
+}
+
 // Hosts of one account that never answer hold up that account only.
 func TestDeadHostsHoldUpTheirAccountOnly(t *testing.T) {
 	t.Parallel()

@@ -83,6 +83,16 @@ func (l *Lifecycle) attempt(ctx context.Context, v *store.Validation) error {
 	if err != nil {
 		return err
 	}
+	rules, err := l.cfg.Store.Profile(ctx, a.ProfileID)
+	if errors.Is(err, store.ErrNotFound) {
+		l.validations[a.Attempted].settle(v)
+		gone := acme.InvalidProfile("the profile %q was archived: nothing is validated or issued under it any more", a.ProfileID)
+		return l.cfg.Store.FinishValidation(ctx, v, gone, 0, nil)
+	}
+	if err != nil {
+		return err
+	}
+	p := rules.Profile()
 	outcome := l.cfg.Probe(ctx, a.Attempted, validate.Target{
 		Identifier:       a.Identifier,
 		Token:            a.Token,
@@ -92,11 +102,6 @@ func (l *Lifecycle) attempt(ctx context.Context, v *store.Validation) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	rules, err := l.cfg.Store.Profile(ctx, a.ProfileID)
-	if err != nil {
-		return err // archived: the authorization ends by itself
-	}
-	p := rules.Profile()
 	if outcome.Problem == nil {
 		outcome = l.mayIssue(ctx, p, v, outcome)
 	}

@@ -137,7 +137,7 @@ func (s *Store) oneAccount(ctx context.Context, sql, arg string) (account *acme.
 // first), newest first.
 func (s *Store) Accounts(ctx context.Context, before string, limit int) ([]*acme.Account, error) {
 	all := []*acme.Account{}
-	err := s.read(ctx, func(c *conn) error {
+	err := s.search(ctx, func(c *conn) error {
 		return c.query(selectAccount+` WHERE id < $1 ORDER BY id DESC LIMIT $2`, []any{pageStart(before), limit}, func(r row) error {
 			a, err := scanAccount(r)
 			all = append(all, a)

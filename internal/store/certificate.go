@@ -49,7 +49,16 @@ func (t *tx) insertCertificate(c *Certificate) error {
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		c.Serial, opt(c.OrderID), opt(c.AccountID), opt(c.ProfileID), c.IssuerID, strings.Join(c.Names, " "), c.DER,
 		c.NotBefore, c.NotAfter, t.now, c.NoRevAvail)
-	return err
+	if err != nil {
+		return err
+	}
+	number := t.c.LastInsertRowID()
+	for _, name := range c.Names {
+		if _, err := t.exec(`INSERT INTO certificate_names (name, number) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, number); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // StoreServerCertificate records a certificate that the server made for itself
@@ -97,19 +106,28 @@ type CertificateQuery struct {
 
 // Certificates returns certificates, the newest first.
 func (s *Store) Certificates(ctx context.Context, q CertificateQuery) ([]*Certificate, error) {
+	sql, args := q.statement()
 	all := []*Certificate{}
-	err := s.read(ctx, func(c *conn) error {
-		return c.query(`SELECT `+certificateColumns+` FROM certificates
-			WHERE ($1 = '' OR account_id = $1) AND ($2 = '' OR profile_id = $2)
-			AND ($3 = '' OR instr(' ' || names || ' ', ' ' || $3 || ' ') > 0)
-			AND ($4 = '' OR (issued_at, serial) < (SELECT issued_at, serial FROM certificates WHERE serial = $4))
-			ORDER BY issued_at DESC, serial DESC LIMIT $5`,
-			[]any{q.AccountID, q.ProfileID, q.Name, q.Before, q.Limit}, func(r row) error {
-				all = append(all, scanCertificate(r))
-				return nil
-			})
+	err := s.search(ctx, func(c *conn) error {
+		return c.query(sql, args, func(r row) error {
+			all = append(all, scanCertificate(r))
+			return nil
+		})
 	})
 	return all, err
+}
+
+func (q CertificateQuery) statement() (sql string, args []any) {
+	from, key := "certificates c", "c.number"
+	if q.Name != "" {
+		from, key = "certificate_names n CROSS JOIN certificates c ON c.number = n.number", "n.number"
+	}
+	var f filter
+	f.where("n.name = ?", q.Name)
+	f.where("account_id = ?", q.AccountID)
+	f.where("profile_id = ?", q.ProfileID)
+	f.where(key+" < (SELECT number FROM certificates WHERE serial = ?)", q.Before)
+	return f.statement("SELECT "+certificateColumns+" FROM "+from, key, q.Limit)
 }
 
 func scanCertificate(r row) *Certificate {

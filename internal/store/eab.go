@@ -173,7 +173,7 @@ func (t *tx) sameKeys(accountID string, keys []string) error {
 // EABKeys returns all external account keys, newest first.
 func (s *Store) EABKeys(ctx context.Context) ([]EABKey, error) {
 	all := []EABKey{}
-	err := s.snapshot(ctx, func(c *conn) error {
+	err := s.search(ctx, func(c *conn) error {
 		bound := map[string][]string{}
 		err := c.query(`SELECT kid, account_id FROM eab_bindings ORDER BY bound_at`, nil, func(r row) error {
 			bound[r.text(0)] = append(bound[r.text(0)], r.text(1))

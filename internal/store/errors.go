@@ -12,6 +12,8 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrClosed means that the store is shutting down. Nothing was changed.
 	ErrClosed = errors.New("store is closed")
+	// ErrSearchTime means that an operator's search was ended because it took too long.
+	ErrSearchTime = errors.New("the search took too long")
 	// ErrSecretKey means that the secret key does not open what the database holds.
 	ErrSecretKey = errors.New("the secret key does not open this database's secrets")
 	// ErrClock means that the database was changed at a time that has not come.

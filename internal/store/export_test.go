@@ -63,9 +63,45 @@ func TellClock(times [][2]time.Duration) (told []time.Duration) {
 
 // HoldReader takes a connection from the readers, as a read that is under way.
 func (s *Store) HoldReader() (release func()) {
-	c := <-s.readers
-	return func() { s.readers <- c }
+	c := <-s.readers.free
+	return func() { s.readers.put(c) }
 }
+
+// SetWALMax sets how long the write-ahead log may become.
+func (s *Store) SetWALMax(ctx context.Context, size int64) error {
+	return s.writer.do(ctx, func(*tx) error {
+		s.writer.wal.max = size
+		return nil
+	})
+}
+
+// WALRetry is how long the writer pauses between two attempts to begin the log anew.
+const WALRetry = walRetry
+
+// Plan is how SQLite runs the statement of a search, a step a line.
+func (s *Store) Plan(t testing.TB, query interface{ statement() (string, []any) }) string {
+	t.Helper()
+	sql, args := query.statement()
+	var steps []string
+	for _, row := range s.Rows(t, "EXPLAIN QUERY PLAN "+sql, args...) {
+		steps = append(steps, row[3])
+	}
+	return strings.Join(steps, "\n")
+}
+
+// Search runs a search of the test's own; what it finds is of no interest.
+func (s *Store) Search(ctx context.Context, sql string) error {
+	return s.search(ctx, func(c *conn) error { return c.query(sql, nil, func(row) error { return nil }) })
+}
+
+// SetSearchTime sets how long a search may take.
+func (s *Store) SetSearchTime(d time.Duration) { s.searchers.most = d }
+
+// ReaderCount and SearcherCount are how many connections there are.
+const (
+	ReaderCount   = readerCount
+	SearcherCount = searcherCount
+)
 
 // NonceBlocks is how many blocks of nonces are in memory.
 func (s *Store) NonceBlocks() int {

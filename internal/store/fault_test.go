@@ -403,6 +403,13 @@ func (w *world) check(t interface {
 			AND (SELECT count(*) FROM certificates c WHERE c.order_id = o.id AND c.serial = o.serial) <> 1`,
 		"a certificate of an order has an issued order": `SELECT c.serial FROM certificates c WHERE c.order_id IS NOT NULL
 			AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = c.order_id AND o.serial = c.serial AND o.issued_at IS NOT NULL)`,
+		"an order is found by its names": `SELECT json_extract(i.value, '$.value'), o.id FROM orders o, json_each(o.identifiers) i
+			EXCEPT SELECT name, order_id FROM order_names`,
+		"a name finds orders that have it": `SELECT name, order_id FROM order_names
+			EXCEPT SELECT json_extract(i.value, '$.value'), o.id FROM orders o, json_each(o.identifiers) i`,
+		"a certificate is found by its names, and by no other": `SELECT c.serial FROM certificates c
+			WHERE length(names) - length(replace(names, ' ', '')) + 1 <> (SELECT count(*) FROM certificate_names n
+				WHERE n.number = c.number AND instr(' ' || names || ' ', ' ' || n.name || ' ') > 0)`,
 		"a certificate has exactly one event": `SELECT c.serial FROM certificates c
 			WHERE (SELECT count(*) FROM audit_events e WHERE e.action = 'certificate_issued' AND e.resource_id = c.serial) <> 1`,
 		"an event of issuance has its certificate": `SELECT e.id FROM audit_events e WHERE e.action = 'certificate_issued'

@@ -140,12 +140,21 @@ func (t *tx) insertOrder(o *acme.Order, profileRevision int64) error {
 	if err != nil {
 		return err
 	}
-	return t.must(ErrConflict, `INSERT INTO orders (id, account_id, profile_id, identifiers, not_before, not_after,
+	err = t.must(ErrConflict, `INSERT INTO orders (id, account_id, profile_id, identifiers, not_before, not_after,
 			created_at, expires_at, replaces, trusted_at)
 		SELECT $1, a.id, p.id, $2, $3, $4, $5, $6, $7, $8 FROM accounts a, profiles p
 		WHERE a.id = $9 AND a.deactivated_at IS NULL AND p.id = $10 AND p.revision = $11 AND p.archived_at IS NULL`,
 		o.ID, string(identifiers), o.NotBefore, o.NotAfter, o.CreatedAt, o.ExpiresAt, opt(o.Replaces), o.TrustedAt,
 		o.AccountID, o.ProfileID, profileRevision)
+	if err != nil {
+		return err
+	}
+	for _, name := range o.Identifiers {
+		if _, err := t.exec(`INSERT INTO order_names (name, order_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name.Value, o.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replaceCertificate marks the certificate as replaced by the order, unless
@@ -219,17 +228,14 @@ type OrderQuery struct {
 
 // Orders returns orders, newest first, with the authorizations of each.
 func (s *Store) Orders(ctx context.Context, q OrderQuery) (orders []*acme.Order, authzs map[string][]acme.Authorization, err error) {
+	sql, args := q.statement()
 	orders, authzs = []*acme.Order{}, map[string][]acme.Authorization{}
-	err = s.snapshot(ctx, func(c *conn) error {
-		err := c.query(`SELECT `+orderColumns+` FROM orders
-			WHERE id < $1 AND ($2 = '' OR account_id = $2) AND ($3 = '' OR profile_id = $3)
-			AND ($4 = '' OR EXISTS (SELECT 1 FROM json_each(identifiers) WHERE json_extract(value, '$.value') = $4))
-			ORDER BY id DESC LIMIT $5`,
-			[]any{pageStart(q.Before), q.AccountID, q.ProfileID, q.Name, q.Limit}, func(r row) error {
-				o, err := scanOrder(r)
-				orders = append(orders, o)
-				return err
-			})
+	err = s.search(ctx, func(c *conn) error {
+		err := c.query(sql, args, func(r row) error {
+			o, err := scanOrder(r)
+			orders = append(orders, o)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -244,6 +250,19 @@ func (s *Store) Orders(ctx context.Context, q OrderQuery) (orders []*acme.Order,
 		return nil
 	})
 	return orders, authzs, err
+}
+
+func (q OrderQuery) statement() (sql string, args []any) {
+	from, key := "orders", "id"
+	if q.Name != "" {
+		from, key = "order_names n CROSS JOIN orders ON id = n.order_id", "n.order_id"
+	}
+	var f filter
+	f.where("n.name = ?", q.Name)
+	f.where("account_id = ?", q.AccountID)
+	f.where("profile_id = ?", q.ProfileID)
+	f.where(key+" < ?", q.Before)
+	return f.statement("SELECT "+orderColumns+" FROM "+from, key, q.Limit)
 }
 
 func scanOrder(r row) (*acme.Order, error) {

@@ -62,3 +62,24 @@ func TestAReadOnlyFolderIsToldInOneLine(t *testing.T) {
 		refused("a database that is not writable")
 	})
 }
+
+// A key whose name may be lost with the power seals nothing: the folder is synced,
+// which one that cannot be opened is not.
+func TestANewSecretKeyIsInItsFolderForGood(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for parent := filepath.Dir(dir); parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
+		if err := os.Chmod(parent, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o333); err != nil { // files can be made in it, but it cannot be opened
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o755) })
+	var err error
+	asNobody(func() { _, err = store.LoadSecretKey(filepath.Join(dir, "secret.key"), true) })
+	if err == nil || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v, want one line about the folder", err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -45,11 +46,20 @@ func createSecretKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("secret key: %w", err)
 	}
 	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
-	// The key must be on disk before anything that it seals is.
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	// The key, and its name in the folder, must be on disk before anything that it
+	// seals is.
+	if err = errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path))); err != nil {
 		return nil, fmt.Errorf("secret key %s: %w", path, err)
 	}
 	return key, nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // sealer encrypts secrets with AES-256-GCM. The secret's name is authenticated

@@ -74,13 +74,14 @@ type Limits struct {
 
 // Store is the database of one CA.
 type Store struct {
-	cfg     Config
-	lock    *os.File
-	writer  *writer
-	readers chan *conn
-	secrets *sealer
-	nonces  *nonces
-	clock   storeClock
+	cfg       Config
+	lock      *os.File
+	writer    *writer
+	readers   *pool
+	searchers *pool
+	secrets   *sealer
+	nonces    *nonces
+	clock     storeClock
 	// monotonic tells the time since some moment, unmoved by the wall clock.
 	monotonic func() time.Duration
 	ids       idSource
@@ -95,8 +96,6 @@ type Store struct {
 	chains   cache[string, []IssuerChain]
 	answers  answers
 }
-
-const readerCount = 4
 
 // Open opens the store in its folder, makes or migrates its tables and takes up
 // its nonces. Its errors are one line for the operator: ErrLocked, ErrSecretKey,
@@ -115,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, monotonic: monotonic, lock: lock, secrets: secrets, readers: make(chan *conn, readerCount)}
+	s := &Store{cfg: cfg, monotonic: monotonic, lock: lock, secrets: secrets, readers: newPool(readerCount, 0), searchers: newPool(searcherCount, searchTime)}
 	path := filepath.Join(cfg.Dir, "certctl.db")
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("database %s: %w", path, err), s.closeFiles())
@@ -139,17 +138,16 @@ func (s *Store) open(ctx context.Context, path string) error {
 	if err := migrate(c); err != nil {
 		return errors.Join(err, c.close())
 	}
-	for range readerCount {
-		r, err := openConn(path, true)
-		if err != nil {
+	for _, p := range []*pool{s.readers, s.searchers} {
+		if err := p.fill(path); err != nil {
 			return errors.Join(err, c.close())
 		}
-		s.readers <- r
 	}
 	if err := s.startClock(c); err != nil {
 		return errors.Join(err, c.close())
 	}
-	s.writer = newWriter(c, &s.ids, func() int64 { return s.Now().UnixMilli() })
+	wal := &walKeeper{path: path + "-wal", max: walMax, conn: c, pools: []*pool{s.searchers, s.readers}}
+	s.writer = newWriter(c, wal, &s.ids, func() int64 { return s.Now().UnixMilli() })
 	if err := s.checkSecretKey(ctx); err != nil {
 		return err
 	}
@@ -171,15 +169,10 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeFiles() error {
-	var errs []error
-	readers := len(s.readers)
 	if s.writer != nil {
 		s.writer.close()
-		readers = readerCount // some may be in use, and come back
 	}
-	for range readers {
-		errs = append(errs, (<-s.readers).close())
-	}
+	errs := []error{s.readers.close(s.writer != nil), s.searchers.close(s.writer != nil)}
 	// The last connection to close takes the log into the database, which one that
 	// only reads cannot.
 	if s.writer != nil {
@@ -258,36 +251,6 @@ func (s *idSource) next(now time.Time) string {
 			return idEncoding.EncodeToString(b[:])
 		}
 	}
-}
-
-// read runs fn on a connection that sees one snapshot per statement; ErrClosed
-// after Close.
-func (s *Store) read(ctx context.Context, fn func(c *conn) error) error {
-	select {
-	case c := <-s.readers:
-		defer func() { s.readers <- c }()
-		return fn(c)
-	case <-s.writer.quit:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// snapshot runs fn on a connection whose statements all see one state of the
-// database.
-func (s *Store) snapshot(ctx context.Context, fn func(c *conn) error) error {
-	return s.read(ctx, func(c *conn) (err error) {
-		if _, err := c.exec("BEGIN"); err != nil {
-			return err
-		}
-		// Also when fn panics: the next reader starts a transaction of its own.
-		defer func() {
-			_, end := c.exec("COMMIT")
-			err = errors.Join(err, end)
-		}()
-		return fn(c)
-	})
 }
 
 //go:embed migrations/*.sql

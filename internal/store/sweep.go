@@ -63,6 +63,10 @@ func (t *tx) sweepOrders(ended time.Time) (removed int, err error) {
 	if _, err = t.exec(`UPDATE authorizations SET order_id = '' WHERE order_id IN (SELECT value FROM json_each($1))`, string(list)); err != nil {
 		return 0, err
 	}
+	if _, err = t.exec(`DELETE FROM order_names WHERE (name, order_id) IN (SELECT json_extract(i.value, '$.value'), o.id
+		FROM json_each($1) s CROSS JOIN orders o ON o.id = s.value CROSS JOIN json_each(o.identifiers) i)`, string(list)); err != nil {
+		return 0, err
+	}
 	n, err := t.exec(`DELETE FROM orders WHERE id IN (SELECT value FROM json_each($1))`, string(list))
 	return removed + n, err
 }

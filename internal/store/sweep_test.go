@@ -91,6 +91,7 @@ func TestSweepRemovesOnlyWhatCanMatterNoMore(t *testing.T) {
 		if n := len(s.Rows(t, `SELECT id FROM audit_events`)); n != events {
 			t.Errorf("%d events, want %d: the log is never swept", n, events)
 		}
+		w.check(t)
 		if n := len(s.Rows(t, `SELECT serial FROM certificates`)); n != 1 {
 			t.Errorf("%d certificates, want 1", n)
 		}

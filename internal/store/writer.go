@@ -29,6 +29,7 @@ type change struct {
 // must neither sign nor wait nor speak to the network.
 type writer struct {
 	conn  *conn
+	wal   *walKeeper
 	queue chan *change
 	quit  chan struct{}
 	ended chan struct{}
@@ -40,9 +41,10 @@ type writer struct {
 	fault func(committed bool) error
 }
 
-func newWriter(c *conn, ids *idSource, now func() int64) *writer {
+func newWriter(c *conn, wal *walKeeper, ids *idSource, now func() int64) *writer {
 	w := &writer{
 		conn:  c,
+		wal:   wal,
 		ids:   ids,
 		queue: make(chan *change, 4*maxBatch),
 		quit:  make(chan struct{}),
@@ -109,6 +111,7 @@ func (w *writer) run() {
 			}
 		}
 		w.commit(batch)
+		w.wal.keep() // when all of them are answered
 	}
 }
 

@@ -100,6 +100,12 @@ CREATE TABLE orders (
     issued_at          BIGINT
 );
 CREATE INDEX orders_account ON orders (account_id, id);
+-- Operators look for names: each of an order's, newest last.
+CREATE TABLE order_names (
+    name     TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    PRIMARY KEY (name, order_id)
+) WITHOUT ROWID;
 CREATE INDEX orders_unclaimed ON orders (expires_at) WHERE claimed_at IS NULL;
 CREATE INDEX orders_open ON orders (account_id, expires_at) WHERE issued_at IS NULL AND failed_at IS NULL;
 CREATE INDEX orders_claimed ON orders (lease_until) WHERE claimed_at IS NOT NULL AND issued_at IS NULL AND failed_at IS NULL;
@@ -136,7 +142,8 @@ CREATE INDEX authorizations_order ON authorizations (order_id, expires_at);
 CREATE INDEX authorizations_valid ON authorizations (account_id, value) WHERE validated_at IS NOT NULL AND deactivated_at IS NULL;
 
 CREATE TABLE certificates (
-    serial            TEXT PRIMARY KEY,
+    number            INTEGER PRIMARY KEY, -- counts up as they are stored
+    serial            TEXT NOT NULL UNIQUE,
     order_id          TEXT,          -- NULL: the server's own
     account_id        TEXT,
     profile_id        TEXT,
@@ -155,7 +162,14 @@ CREATE TABLE certificates (
     renew_until       BIGINT,
     renew_url         TEXT           -- that explains it
 );
-CREATE INDEX certificates_issued ON certificates (issued_at);
+-- Lists for operators: SQLite ends each entry with the number.
+CREATE INDEX certificates_account ON certificates (account_id);
+CREATE INDEX certificates_profile ON certificates (profile_id);
+CREATE TABLE certificate_names (
+    name   TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    PRIMARY KEY (name, number)
+) WITHOUT ROWID;
 -- All that a CRL is made of.
 CREATE INDEX certificates_revoked ON certificates (issuer_id, not_after, serial, revoked_at, revocation_reason, no_rev_avail)
     WHERE revoked_at IS NOT NULL;
