@@ -390,7 +390,7 @@ func TestRedirects(t *testing.T) {
 	w.respondNamed(w.account(), "a.test")
 	w.probe = func(_ context.Context, target validate.Target) validate.Outcome {
 		for host, want := range map[string]bool{
-			"b.test": true, "B.test": true, "evil.example": false, "127.0.0.1": false, "test": true, "": false, "b.test.": false, "b.test/x": false,
+			"b.test": true, "B.test": true, "evil.example": false, "127.0.0.1": false, "10.0.0.5": false, "[::ffff:10.0.0.5]": false, "test": true, "": false, "b.test.": false, "b.test/x": false,
 		} {
 			if got := target.RedirectAllowed(host); got != want {
 				t.Errorf("a redirect to %q: %v", host, got)

@@ -110,6 +110,8 @@ func (l *Lifecycle) attempt(ctx context.Context, v *store.Validation) error {
 	}
 	l.validations[a.Attempted].settle(v)
 	if outcome.Problem != nil && outcome.Retry && v.Attempt < maxAttempts {
+		l.cfg.Log.Info("validation is tried again", "authorization", a.ID, "identifier", a.Identifier.Value, "attempt", v.Attempt,
+			"problem", outcome.Problem.Detail, "trace", outcome.Trace)
 		return l.cfg.Store.RetryValidation(ctx, v, retryAfter(v.Attempt))
 	}
 	if outcome.Problem != nil {
