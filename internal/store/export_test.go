@@ -103,6 +103,27 @@ const (
 	SearcherCount = searcherCount
 )
 
+// HoldSnapshot keeps a reader at the state of the database as it is now.
+func (s *Store) HoldSnapshot(t testing.TB) (release func()) {
+	t.Helper()
+	began, leave, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- s.snapshot(context.Background(), func(c *conn) error {
+			_, err := selectAll(c, `SELECT count(*) FROM accounts`, nil)
+			close(began)
+			<-leave
+			return err
+		})
+	}()
+	<-began
+	return func() {
+		close(leave)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // NonceBlocks is how many blocks of nonces are in memory.
 func (s *Store) NonceBlocks() int {
 	s.nonces.mu.Lock()
